@@ -1,0 +1,22 @@
+//! The model: who can reach what on a machine, and why not.
+//!
+//! Everything here is pure: a snapshot goes in, an answer comes out, without I/O, clock or
+//! randomness. Reading order: [`question`] (what is asked), [`packet`] (packets and sets of them),
+//! [`verdict`] and [`trace`] (what comes out), then the stages of the path.
+
+pub mod host;
+pub mod packet;
+pub mod path;
+pub mod question;
+pub mod they_see;
+pub mod trace;
+pub mod verdict;
+
+pub use host::Host;
+pub use packet::address_set::AddressSet;
+pub use packet::header::{Arrival, Packet};
+pub use path::answer;
+pub use question::Question;
+pub use they_see::TheySee;
+pub use trace::{Blocker, Doubt, DoubtEffect, SocketIndex, Stage, Step, StepResult, Subject};
+pub use verdict::{Answer, DropReason, Fate, Group, Outcome, UnknownReason, Verdict};

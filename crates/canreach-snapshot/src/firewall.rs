@@ -1,0 +1,138 @@
+//! What is known of packet filters: that they are loaded, and where they hook in.
+//!
+//! Rules themselves are not read yet. A chain that holds rules, or whose policy is not accept, makes
+//! the packets that pass its hook undecided.
+
+use serde::{Deserialize, Serialize};
+
+/// Packet filters of one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// nftables' generation number, where readable: it changes with each change of the ruleset.
+    pub nft_generation: Option<u32>,
+    /// nftables base chains (iptables-nft's among them). Chains of dormant tables are left out.
+    pub chains: Vec<HookedChain>,
+    /// Tables of iptables-legacy and ip6tables-legacy that are registered.
+    pub legacy_tables: Vec<LegacyTable>,
+    /// What is known without privileges.
+    pub hints: Vec<FirewallHint>,
+    /// `true` where nothing that rewrites addresses can be loaded: the kernel has no NAT and no
+    /// TPROXY module, built in or loaded. Known without privileges.
+    pub cannot_redirect: bool,
+}
+
+/// An address family of netfilter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NfFamily {
+    /// IPv4 and IPv6 (`inet`).
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// ARP.
+    Arp,
+    /// Bridged frames.
+    Bridge,
+    /// Frames of one link (`netdev`).
+    Netdev,
+}
+
+/// A place where netfilter looks at packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NfHook {
+    /// On a link, before anything else.
+    Ingress,
+    /// On a link, after everything else.
+    Egress,
+    /// Before routing.
+    Prerouting,
+    /// For this machine.
+    Input,
+    /// For others.
+    Forward,
+    /// From this machine.
+    Output,
+    /// After routing.
+    Postrouting,
+}
+
+/// What a base chain does with packets that no rule decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChainPolicy {
+    /// Lets them pass.
+    Accept,
+    /// Drops them.
+    Drop,
+}
+
+/// What a base chain is for (`NFTA_CHAIN_TYPE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChainKind {
+    /// Decides.
+    Filter,
+    /// Rewrites addresses of new connections.
+    Nat,
+    /// Decides, and routes again when it changed the packet.
+    Route,
+}
+
+/// An nftables base chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookedChain {
+    /// The family of its table.
+    pub family: NfFamily,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Its handle.
+    pub handle: u64,
+    /// Where it hooks in.
+    pub hook: NfHook,
+    /// When, among the others there: smaller is earlier.
+    pub priority: i32,
+    /// What it is for.
+    pub kind: ChainKind,
+    /// What it does with packets that no rule decided.
+    pub policy: ChainPolicy,
+    /// The links of an ingress or egress chain.
+    pub devices: Vec<String>,
+    /// How many rules it holds.
+    pub rules: u32,
+}
+
+impl HookedChain {
+    /// Lets every packet pass unchanged: no rules, and policy accept.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.rules == 0 && matches!(self.policy, ChainPolicy::Accept)
+    }
+}
+
+/// A table of iptables-legacy or ip6tables-legacy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyTable {
+    /// `Ip` or `Ip6`.
+    pub family: NfFamily,
+    /// `raw`, `mangle`, `nat`, `filter`, `security`.
+    pub name: String,
+    /// The chains it has, each with whether it lets every packet pass unchanged; `None` where the
+    /// rules could not be read.
+    pub idle: Option<bool>,
+}
+
+/// Something about the firewall that needs no privileges to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallHint {
+    /// Where it was read: `/etc/ufw/ufw.conf`.
+    pub source: String,
+    /// What program it belongs to: `ufw`.
+    pub program: String,
+    /// Whether it says the firewall is on.
+    pub enabled: Option<bool>,
+}
