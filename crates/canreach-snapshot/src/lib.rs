@@ -9,9 +9,11 @@
 
 pub mod address;
 pub mod bpf;
+mod compat;
 pub mod file;
 pub mod firewall;
 pub mod gap;
+pub mod inconsistency;
 pub mod link;
 pub mod neighbor;
 pub mod nexthop;
@@ -25,11 +27,12 @@ pub mod sysctl;
 
 pub use address::{Address, AddressFlags, Family, Prefix, PrefixError, Scope};
 pub use bpf::{AttachPoint, BpfAttachment};
-pub use file::{FORMAT_VERSION, FileError};
+pub use file::{FORMAT_VERSION, FileError, OtherSchema};
 pub use firewall::{
     ChainKind, ChainPolicy, Firewall, FirewallHint, HookedChain, LegacyTable, NfFamily, NfHook,
 };
 pub use gap::{Gap, GapReason, GapSubject};
+pub use inconsistency::{Contradiction, Inconsistency};
 pub use link::{Ifindex, Link, LinkFlags, LinkKind, MacAddress, OperState, Wireless};
 pub use neighbor::{Neighbor, NudState};
 pub use nexthop::NexthopObject;

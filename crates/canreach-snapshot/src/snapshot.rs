@@ -35,6 +35,15 @@ impl Snapshot {
         self.processes.iter().find(|process| process.pid == pid)
     }
 
+    /// A process and those above it, nearest first, as far as they were read.
+    ///
+    /// It ends in a file whose processes are each other's parents, too.
+    pub fn ancestry(&self, pid: crate::Pid) -> impl Iterator<Item = &Process> {
+        let first = self.process(pid);
+        std::iter::successors(first, |process| self.process(process.parent?))
+            .take(self.processes.len())
+    }
+
     /// The control group with this id, if it was read.
     #[must_use]
     pub fn cgroup(&self, id: crate::CgroupId) -> Option<&Cgroup> {
@@ -164,4 +173,45 @@ pub enum FibLayout {
     /// `/proc/net/fib_trie` could not be read.
     #[default]
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Pid;
+
+    fn process(pid: u32, parent: u32) -> Process {
+        Process {
+            pid: Pid(pid),
+            parent: Some(Pid(parent)),
+            comm: String::new(),
+            cmdline: Vec::new(),
+            cwd: None,
+            uid: 0,
+            user: None,
+            cgroup_path: None,
+            started_at_ms: None,
+        }
+    }
+
+    fn check(parents: &[(u32, u32)], of: u32, expect: &[u32]) {
+        let snapshot = Snapshot {
+            machine: Machine::default(),
+            namespaces: Vec::new(),
+            processes: parents.iter().map(|(pid, parent)| process(*pid, *parent)).collect(),
+            cgroups: Vec::new(),
+            gaps: Vec::new(),
+        };
+        let found: Vec<u32> = snapshot.ancestry(Pid(of)).map(|process| process.pid.0).collect();
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn ancestors_come_nearest_first_and_end() {
+        check(&[(1, 0), (7, 1), (9, 7)], 9, &[9, 7, 1]);
+        check(&[(9, 7)], 9, &[9]);
+        check(&[], 9, &[]);
+        check(&[(3, 4), (4, 3)], 3, &[3, 4]);
+        check(&[(5, 5)], 5, &[5]);
+    }
 }
