@@ -4,7 +4,11 @@
 //! randomness. Reading order: [`question`] (what is asked), [`packet`] (packets and sets of them),
 //! [`verdict`] and [`trace`] (what comes out), then the stages of the path.
 
+pub mod address_choice;
+pub mod ask;
+pub mod audience;
 pub mod host;
+pub mod link_role;
 pub mod packet;
 pub mod path;
 pub mod question;

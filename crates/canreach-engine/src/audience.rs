@@ -1,0 +1,469 @@
+//! Who can reach each listener: the one classifier, for `list` and `why` alike.
+//!
+//! Every listener is asked about over every way in: each link, each family, each address of that
+//! link, from everyone. The widest circle that gets a *yes* is its reach. Listeners that differ in
+//! nothing but their port share their answers, so ten thousand of them cost as much as a few.
+//! Not modelled: ways in to addresses that are not this machine's (DNAT, routed container networks,
+//! crafted frames).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use canreach_snapshot::{CgroupId, Family, Ifindex, Mark, Port, Proto, Socket, SocketState};
+
+use crate::link_role::{LinkRole, link_networks, link_roles};
+use crate::{
+    AddressSet, Answer, Arrival, DoubtEffect, DropReason, Host, Outcome, Question, SocketIndex,
+    Stage, StepResult, Subject, UnknownReason, answer,
+};
+
+/// More ways in than this are not asked about one by one; the listeners' reach is then unknown.
+pub const WAYS_MAX: usize = 2048;
+
+/// How far a listener can be reached from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// Its address would let others in, and something else stops them all.
+    Blocked,
+    /// This computer only.
+    Itself,
+    /// Containers and virtual machines on this computer.
+    Containers,
+    /// Some address of a connected network.
+    Network,
+    /// Sources outside every connected network: whether routers let them come this far is not known.
+    Internet,
+    /// Cannot be told.
+    Unknown,
+}
+
+impl Reach {
+    /// Every one, narrowest first.
+    pub const ALL: [Self; 6] = [
+        Self::Blocked,
+        Self::Itself,
+        Self::Containers,
+        Self::Network,
+        Self::Internet,
+        Self::Unknown,
+    ];
+
+    /// The word of the JSON.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Itself => "self",
+            Self::Containers => "containers",
+            Self::Network => "network",
+            Self::Internet => "internet",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One way in that leads to a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience {
+    /// The link; `None` for this machine itself.
+    pub via: Option<Ifindex>,
+    /// What is behind that link.
+    pub role: LinkRole,
+    /// The address dialled.
+    pub to: IpAddr,
+    /// The sources that get through.
+    pub sources: AddressSet,
+    /// How the address leads here.
+    pub how: How,
+}
+
+/// How the address dialled leads to the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum How {
+    /// It is an address of this machine.
+    Direct,
+}
+
+impl How {
+    /// The word of the JSON.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// One listener, and who can reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerReach {
+    /// The listener.
+    pub socket: SocketIndex,
+    /// The widest circle with a *yes*.
+    pub reach: Reach,
+    /// What `reach` would be if everything that cannot be judged let packets pass unchanged. Never
+    /// `Unknown`.
+    pub apart_from_doubts: Reach,
+    /// The ways in with a *yes*, in link order.
+    pub audience: Vec<Audience>,
+    /// What stops the others: the first stop on the first way in that is stopped.
+    pub stop: Option<DropReason>,
+    /// Why it cannot be told, where it cannot.
+    pub doubt: Option<UnknownReason>,
+}
+
+/// Classifies every listener: TCP listeners, and UDP sockets that take datagrams from anyone.
+#[must_use]
+pub fn classify(host: &Host<'_>) -> Vec<ListenerReach> {
+    let sockets = &host.netns().sockets;
+    let mut ports: BTreeMap<(Proto, Port), Vec<usize>> = BTreeMap::new();
+    for (index, socket) in sockets.iter().enumerate() {
+        ports.entry((socket.proto, socket.port)).or_default().push(index);
+    }
+    let classifier = Classifier::new(host);
+    let mut answered: BTreeMap<Likeness, Vec<ListenerReach>> = BTreeMap::new();
+    let mut listeners = Vec::new();
+    for ((proto, port), indices) in ports {
+        let likeness = classifier.likeness(proto, port, &indices);
+        let of_likeness = answered
+            .entry(likeness)
+            .or_insert_with(|| classifier.classify_port(proto, port, &indices));
+        // Positions within the port are alike, so they carry over from the port that was asked.
+        for (reach, index) in of_likeness.iter().zip(&indices) {
+            if sockets[*index].state != SocketState::Connected {
+                listeners.push(ListenerReach { socket: SocketIndex(*index), ..reach.clone() });
+            }
+        }
+    }
+    listeners.sort_by_key(|listener| listener.socket);
+    listeners
+}
+
+/// What decides about the sockets of one port, the port itself left out: equal likenesses get equal
+/// answers.
+type Likeness = (Proto, Option<Port>, Vec<SocketLikeness>);
+
+/// What decides about one socket.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct SocketLikeness {
+    family: Family,
+    connected: bool,
+    address: IpAddr,
+    peer: Option<(IpAddr, Port)>,
+    device: Option<Ifindex>,
+    v6only: Option<bool>,
+    mark: Option<u32>,
+    transparent: Option<bool>,
+    freebind: Option<bool>,
+    uid: u32,
+    cgroup: Option<CgroupId>,
+    full: bool,
+}
+
+struct Classifier<'h, 'n> {
+    host: &'h Host<'n>,
+    ways: Vec<Way>,
+    /// Every connected network, by family: what is outside is the internet.
+    connected: BTreeMap<Family, AddressSet>,
+    /// A policy rule selects by port, or a program by control group.
+    ports_matter: bool,
+    cgroups_matter: bool,
+    too_many_ways: bool,
+}
+
+struct Way {
+    link: Ifindex,
+    role: LinkRole,
+    to: IpAddr,
+}
+
+/// What is known of one socket while its ways are asked.
+struct Findings {
+    audience: Vec<Audience>,
+    widest_yes: Option<Reach>,
+    /// The widest circle that would get through if the doubts did no harm.
+    widest_maybe: Option<Reach>,
+    /// The widest circle for which something cannot be told.
+    widest_unknown: Option<Reach>,
+    doubt: Option<UnknownReason>,
+    /// It would take the packet, and something else stops it.
+    blocked: Option<DropReason>,
+    /// The first stop of all.
+    stop: Option<DropReason>,
+}
+
+impl<'h, 'n> Classifier<'h, 'n> {
+    fn new(host: &'h Host<'n>) -> Self {
+        let netns = host.netns();
+        let roles: BTreeMap<Ifindex, LinkRole> =
+            netns.links.iter().map(|link| link.ifindex).zip(link_roles(netns)).collect();
+        let mut ways: Vec<Way> = netns
+            .addresses
+            .iter()
+            .filter_map(|address| {
+                let role = *roles.get(&address.ifindex)?;
+                let leads_in = match role {
+                    LinkRole::Lan | LinkRole::VirtualLan | LinkRole::Vpn | LinkRole::Containers => {
+                        true
+                    }
+                    LinkRole::Loopback | LinkRole::Member(_) | LinkRole::Nobody => false,
+                };
+                leads_in.then(|| Way { link: address.ifindex, role, to: address.address() })
+            })
+            .collect();
+        let too_many_ways = ways.len() > WAYS_MAX;
+        ways.truncate(WAYS_MAX);
+        let mut connected = BTreeMap::new();
+        for family in Family::BOTH {
+            let networks = roles
+                .iter()
+                .filter(|(_, role)| **role != LinkRole::Loopback)
+                .flat_map(|(link, _)| link_networks(netns, *link, family));
+            connected.insert(family, AddressSet::from_prefixes(family, networks));
+        }
+        let ports_matter = netns
+            .policy_rules
+            .iter()
+            .any(|rule| rule.source_ports.is_some() || rule.destination_ports.is_some());
+        let cgroups_matter = !netns.bpf.is_empty();
+        Self { host, ways, connected, ports_matter, cgroups_matter, too_many_ways }
+    }
+
+    fn likeness(&self, proto: Proto, port: Port, indices: &[usize]) -> Likeness {
+        let sockets = &self.host.netns().sockets;
+        let of_socket = |socket: &Socket| SocketLikeness {
+            family: socket.family,
+            connected: socket.state == SocketState::Connected,
+            address: socket.address,
+            peer: socket.peer,
+            device: socket.device,
+            v6only: socket.v6only,
+            mark: socket.mark.map(|Mark(mark)| mark),
+            transparent: socket.transparent,
+            freebind: socket.freebind,
+            uid: socket.uid,
+            cgroup: socket.cgroup.filter(|_| self.cgroups_matter),
+            full: socket.backlog.is_some_and(canreach_snapshot::Backlog::is_full),
+        };
+        let sockets = indices.iter().map(|index| of_socket(&sockets[*index])).collect();
+        (proto, Some(port).filter(|_| self.ports_matter), sockets)
+    }
+
+    /// One entry for each socket of the port, in their order.
+    fn classify_port(&self, proto: Proto, port: Port, indices: &[usize]) -> Vec<ListenerReach> {
+        let mut findings: Vec<Findings> = indices.iter().map(|_| Findings::none()).collect();
+        for way in &self.ways {
+            let question = Question {
+                proto,
+                port,
+                from: AddressSet::all(Family::of(way.to)),
+                to: way.to,
+                via: Arrival::Link(way.link),
+            };
+            let answer = answer(self.host, &question);
+            for (index, findings) in indices.iter().zip(&mut findings) {
+                self.take(&answer, way, SocketIndex(*index), findings);
+            }
+        }
+        let sockets = &self.host.netns().sockets;
+        indices
+            .iter()
+            .zip(findings)
+            .map(|(index, findings)| {
+                let local = self.ask_locally(&sockets[*index], SocketIndex(*index));
+                self.conclude(SocketIndex(*index), findings, local)
+            })
+            .collect()
+    }
+
+    /// Takes over what an answer says about one socket.
+    fn take(&self, answer: &Answer, way: &Way, socket: SocketIndex, findings: &mut Findings) {
+        for group in &answer.groups {
+            let sources = group.sources.difference(&answer.unsendable);
+            if sources.is_empty() {
+                continue;
+            }
+            let circle = self.circle(way, &sources);
+            match &group.fate.outcome {
+                Outcome::Delivered(sockets) if sockets.contains(&socket) => {
+                    findings.widest_yes = findings.widest_yes.max(Some(circle));
+                    findings.add_audience(way, sources);
+                }
+                Outcome::Delivered(_) => {}
+                Outcome::Stopped(reason) => {
+                    findings.stop.get_or_insert(*reason);
+                    if takes(group, socket) {
+                        findings.blocked.get_or_insert(*reason);
+                    }
+                }
+                Outcome::Unknown(reason) => {
+                    let redirects =
+                        group.doubts.iter().any(|doubt| doubt.effect == DoubtEffect::MayRedirect);
+                    let takes = takes(group, socket);
+                    if !(takes || redirects || group.steps.is_empty()) {
+                        continue;
+                    }
+                    findings.widest_unknown = findings.widest_unknown.max(Some(circle));
+                    findings.doubt.get_or_insert(*reason);
+                    match group.blockers.first() {
+                        None if takes => {
+                            findings.widest_maybe = findings.widest_maybe.max(Some(circle));
+                        }
+                        None => {}
+                        Some(blocker) => {
+                            findings.stop.get_or_insert(blocker.reason);
+                            if takes {
+                                findings.blocked.get_or_insert(blocker.reason);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// How wide a circle sources on a way are.
+    fn circle(&self, way: &Way, sources: &AddressSet) -> Reach {
+        match way.role {
+            LinkRole::Containers => Reach::Containers,
+            LinkRole::Lan | LinkRole::VirtualLan => {
+                let connected = &self.connected[&sources.family()];
+                let outside = sources.difference(connected);
+                if outside.is_empty() || !crosses_routers(way.to) {
+                    Reach::Network
+                } else {
+                    Reach::Internet
+                }
+            }
+            LinkRole::Vpn | LinkRole::Loopback | LinkRole::Member(_) | LinkRole::Nobody => {
+                Reach::Network
+            }
+        }
+    }
+
+    /// Whether this machine reaches its own listener.
+    fn ask_locally(&self, socket: &Socket, index: SocketIndex) -> LocalFinding {
+        let to = match (socket.is_wildcard(), socket.family) {
+            (false, _) => socket.address.to_canonical(),
+            (true, Family::Ipv4) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            (true, Family::Ipv6) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let question = Question {
+            proto: socket.proto,
+            port: socket.port,
+            from: AddressSet::from_prefixes(Family::of(to), [canreach_snapshot::Prefix::host(to)]),
+            to,
+            via: Arrival::Local { uid: socket.uid },
+        };
+        let answer = answer(self.host, &question);
+        let delivered = answer.groups.iter().any(|group| match &group.fate.outcome {
+            Outcome::Delivered(sockets) => sockets.contains(&index),
+            Outcome::Stopped(_) | Outcome::Unknown(_) => false,
+        });
+        let unknown = answer.groups.iter().find_map(|group| match group.fate.outcome {
+            Outcome::Unknown(reason) => Some((reason, group.blockers.is_empty())),
+            Outcome::Delivered(_) | Outcome::Stopped(_) => None,
+        });
+        let sources = answer.groups.first().map(|group| group.sources.clone());
+        match (delivered, unknown) {
+            (true, _) => LocalFinding::Yes(Audience {
+                via: None,
+                role: LinkRole::Loopback,
+                to,
+                sources: sources.unwrap_or_else(|| AddressSet::empty(Family::of(to))),
+                how: How::Direct,
+            }),
+            (false, Some((reason, apart_from_doubts))) => {
+                LocalFinding::Unknown(reason, apart_from_doubts)
+            }
+            (false, None) => LocalFinding::No,
+        }
+    }
+
+    fn conclude(
+        &self,
+        socket: SocketIndex,
+        findings: Findings,
+        local: LocalFinding,
+    ) -> ListenerReach {
+        let Findings { mut audience, widest_yes, widest_maybe, widest_unknown, .. } = findings;
+        let mut doubt = findings.doubt.filter(|_| widest_unknown > widest_yes);
+        if self.too_many_ways && doubt.is_none() && widest_yes < Some(Reach::Network) {
+            doubt = Some(UnknownReason::LimitReached);
+        }
+        let at_home = match (&local, findings.blocked) {
+            (_, Some(_)) => Reach::Blocked,
+            (LocalFinding::Yes(_) | LocalFinding::Unknown(_, true), None) => Reach::Itself,
+            (LocalFinding::No | LocalFinding::Unknown(_, false), None) => Reach::Blocked,
+        };
+        if let (LocalFinding::Unknown(reason, _), None, None) = (&local, widest_yes, doubt) {
+            doubt = Some(*reason);
+        }
+        if let LocalFinding::Yes(local) = local {
+            audience.push(local);
+        }
+        let outside = widest_yes.filter(|yes| *yes >= Reach::Network);
+        let reach = match (outside, doubt) {
+            (Some(yes), _) => yes,
+            (None, Some(_)) => Reach::Unknown,
+            (None, None) => widest_yes.unwrap_or(at_home),
+        };
+        ListenerReach {
+            socket,
+            reach,
+            apart_from_doubts: widest_yes.max(widest_maybe).unwrap_or(at_home),
+            audience,
+            stop: findings.blocked.or(findings.stop).filter(|_| outside.is_none()),
+            doubt: doubt.filter(|_| reach == Reach::Unknown),
+        }
+    }
+}
+
+enum LocalFinding {
+    Yes(Audience),
+    No,
+    /// Why, and whether it would be yes if the doubts did no harm.
+    Unknown(UnknownReason, bool),
+}
+
+impl Findings {
+    const fn none() -> Self {
+        Self {
+            audience: Vec::new(),
+            widest_yes: None,
+            widest_maybe: None,
+            widest_unknown: None,
+            doubt: None,
+            blocked: None,
+            stop: None,
+        }
+    }
+
+    fn add_audience(&mut self, way: &Way, sources: AddressSet) {
+        let same = |entry: &&mut Audience| entry.via == Some(way.link) && entry.to == way.to;
+        match self.audience.iter_mut().find(same) {
+            Some(entry) => entry.sources = entry.sources.union(&sources),
+            None => self.audience.push(Audience {
+                via: Some(way.link),
+                role: way.role,
+                to: way.to,
+                sources,
+                how: How::Direct,
+            }),
+        }
+    }
+}
+
+/// Whether the lookup gives the packets of a group to a socket, whatever else stops them.
+fn takes(group: &crate::Group, socket: SocketIndex) -> bool {
+    group.steps.iter().any(|step| {
+        step.stage == Stage::Socket
+            && step.result == StepResult::Ok
+            && step.subject == Some(Subject::Socket(socket))
+    })
+}
+
+/// A router forwards packets to this address at all.
+fn crosses_routers(address: IpAddr) -> bool {
+    !crate::link_role::is_link_local(address)
+}
