@@ -1,2 +1,60 @@
-//! c
-fn main() {}
+//! The chores of this project: `cargo xtask` prints the list.
+//!
+//! What can be checked without running anything (dependency edges, house style) is checked by the
+//! tests of this crate, so plain `cargo test` is enough; `cargo xtask tidy` prints the same.
+
+#![allow(clippy::print_stdout, reason = "a chore reports on stdout")]
+
+mod edges;
+mod test;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// What `cargo xtask` prints when asked for nothing, or for something it does not know.
+const USAGE: &str = "\
+usage: cargo xtask CHORE
+
+  test    every test there is, counted
+  tidy    dependency edges and house style, also what is only advice
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test"] => test::run(&tree::root()),
+        ["tidy"] => run_tidy(),
+        _ => {
+            print!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints every finding; true when there is none but advice.
+fn run_tidy() -> Result<bool> {
+    let tree = tree::Tree::read(&tree::root())?;
+    let mut findings = tidy::findings(&tree);
+    findings.extend(edges::findings(&edges::read(&tree::root())?));
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let advice = tidy::advice(&tree);
+    for line in &advice {
+        println!("advice: {line}");
+    }
+    println!("{} findings, {} advice", findings.len(), advice.len());
+    Ok(findings.is_empty())
+}

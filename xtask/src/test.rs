@@ -1,0 +1,107 @@
+//! `cargo xtask test`: every test there is, and one line that counts them.
+//!
+//! A test that cannot run here prints a line that begins with `skipped: ` and says why; such lines
+//! are counted too, so that nothing is left out in silence.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+/// How many tests ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Count {
+    /// Adds what one line of a test program's output says.
+    fn read(&mut self, line: &str) {
+        if line.starts_with("skipped: ") {
+            self.skipped += 1;
+            return;
+        }
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        for part in counts.split(['.', ';']) {
+            let Some((number, what)) = part.trim().split_once(' ') else { continue };
+            let Ok(number) = number.parse::<u64>() else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// Runs everything; true when nothing failed.
+pub(crate) fn run(root: &Path) -> Result<bool> {
+    let mut count = Count::default();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"])
+        .current_dir(root);
+    run_one(&mut command, &mut count)?;
+    println!("\n{count}");
+    Ok(count.failed == 0)
+}
+
+/// Runs one test program and counts; if it fails without saying what, that is one failure.
+fn run_one(command: &mut Command, count: &mut Count) -> Result<()> {
+    let failed_before = count.failed;
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {command:?}"))?;
+    let stdout = child.stdout.take().expect("it was asked for");
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("read what a test printed")?;
+        println!("{line}");
+        count.read(&line);
+    }
+    let status = child.wait().context("wait for the tests")?;
+    if !status.success() && count.failed == failed_before {
+        println!("{command:?}: {status}");
+        count.failed += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &[&str], expected: [u64; 3]) {
+        let mut count = Count::default();
+        for line in lines {
+            count.read(line);
+        }
+        assert_eq!([count.passed, count.failed, count.skipped], expected, "{lines:?}");
+    }
+
+    #[test]
+    fn output_is_counted() {
+        let good = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; \
+             finished in 0.03s";
+        let bad = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        check(&[good, "test a ... ok", bad], [15, 2, 1]);
+        check(&["skipped: no vrf in this kernel", "x skipped: y"], [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_program_that_fails_without_a_word_is_a_failure() {
+        let mut count = Count::default();
+        run_one(Command::new("sh").args(["-c", "exit 3"]), &mut count).expect("sh starts");
+        run_one(Command::new("sh").args(["-c", "exit 0"]), &mut count).expect("sh starts");
+        assert_eq!(count, Count { failed: 1, ..Count::default() });
+    }
+}
