@@ -21,4 +21,6 @@ pub struct NexthopObject {
     pub group: Vec<(u32, u16)>,
     /// `RTNH_F_*`.
     pub flags: NextHopFlags,
+    /// Whether packets are wrapped (`NHA_ENCAP`).
+    pub encapsulated: bool,
 }

@@ -18,6 +18,9 @@ pub enum Proto {
 }
 
 impl Proto {
+    /// Both, in the order they are listed.
+    pub const BOTH: [Self; 2] = [Self::Tcp, Self::Udp];
+
     /// The number in the IP header.
     #[must_use]
     pub const fn number(self) -> u8 {
