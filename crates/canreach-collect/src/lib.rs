@@ -1,8 +1,21 @@
 //! Reads a running machine into a [`Snapshot`], without changing it.
+//!
+//! Reading order: [`collect`], `namespace` (what is read of one network namespace, and in which
+//! order), then the sources: `netlink`, `proc`, `bpf`, `firewall`. What cannot be read becomes a
+//! gap of the snapshot, with the operation and the errno.
+
+mod capability;
+mod error;
+mod namespace;
+pub mod netlink;
+mod proc;
+mod sys;
+
+pub use netlink::sock_diag;
 
 use std::path::PathBuf;
 
-use canreach_snapshot::{Pid, Port, Proto, Snapshot};
+use canreach_snapshot::{Machine, Pid, Port, Proto, Snapshot};
 
 /// How much to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +79,19 @@ pub enum CollectError {
 ///
 /// # Errors
 /// Only where nothing at all can be read; everything else becomes a gap of the snapshot.
-pub fn collect(_scope: &Scope) -> Result<Snapshot, CollectError> {
-    Err(CollectError::Netlink { source: std::io::ErrorKind::Unsupported.into() })
+pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
+    let mut reading = namespace::read(scope)?;
+    reading.netns.own = true;
+    let machine = Machine {
+        kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
+        privileged: reading.privileged,
+        ..Machine::default()
+    };
+    Ok(Snapshot {
+        machine,
+        namespaces: vec![reading.netns],
+        processes: Vec::new(),
+        cgroups: Vec::new(),
+        gaps: Vec::new(),
+    })
 }

@@ -1,0 +1,79 @@
+//! What went wrong with one read: the operation, the object, the errno; and the [`Gap`] it leaves.
+
+use std::io;
+
+use canreach_snapshot::{Gap, GapReason, GapSubject};
+
+use crate::netlink::attr::Malformed;
+
+/// Why one read failed. It never ends the whole: it becomes a gap.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The kernel said no.
+    #[error("{operation}: {source}{}", remark(.message))]
+    Os {
+        /// What was tried, and on what: `dump routes`.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+        /// Its own words (`NLMSGERR_ATTR_MSG`), where it gave some.
+        message: Option<String>,
+    },
+    /// The kernel's answer does not hold what it says it holds.
+    #[error("{operation}: {source}")]
+    Malformed {
+        /// What was tried.
+        operation: &'static str,
+        /// Where the answer breaks off.
+        source: Malformed,
+    },
+    /// The thing changed while it was read, each time it was tried.
+    #[error("{operation}: it changed during each of {attempts} attempts")]
+    Changed {
+        /// What was tried.
+        operation: &'static str,
+        /// How often.
+        attempts: u32,
+    },
+}
+
+fn remark(message: &Option<String>) -> String {
+    message.as_ref().map_or_else(String::new, |message| format!(" ({message})"))
+}
+
+impl ReadError {
+    /// An error of the operating system.
+    pub(crate) fn os(operation: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Os { operation, source: source.into(), message: None }
+    }
+
+    /// The reason a gap gives for this error.
+    pub(crate) fn reason(&self) -> GapReason {
+        match self {
+            Self::Os { source, .. } => os_reason(source),
+            Self::Malformed { .. } => GapReason::Malformed,
+            Self::Changed { .. } => GapReason::ChangedWhileReading,
+        }
+    }
+
+    /// The gap this error leaves.
+    pub(crate) fn gap(&self, subject: GapSubject) -> Gap {
+        Gap { subject, reason: self.reason(), detail: self.to_string() }
+    }
+}
+
+/// What an errno means for the reader.
+pub(crate) fn os_reason(error: &io::Error) -> GapReason {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => GapReason::NeedsRoot,
+        Some(
+            libc::ENOSYS
+            | libc::EPROTONOSUPPORT
+            | libc::EAFNOSUPPORT
+            | libc::EOPNOTSUPP
+            | libc::ENOPROTOOPT
+            | libc::ENOENT,
+        ) => GapReason::Unsupported,
+        _ => GapReason::Failed,
+    }
+}

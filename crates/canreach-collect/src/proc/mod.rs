@@ -1,0 +1,3 @@
+//! What comes from /proc.
+
+pub(crate) mod sysctl;
