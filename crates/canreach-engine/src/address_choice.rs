@@ -111,6 +111,29 @@ pub enum ChoiceReason {
 }
 
 impl ChoiceReason {
+    /// Every one.
+    pub const ALL: [Self; 19] = [
+        Self::PhysicalDefaultRoute,
+        Self::PhysicalSubnet,
+        Self::VirtualDefaultRoute,
+        Self::VirtualSubnet,
+        Self::OtherNetwork,
+        Self::SameNetwork,
+        Self::AlsoIpv6,
+        Self::Loopback,
+        Self::Containers,
+        Self::Vpn,
+        Self::NobodyThere,
+        Self::LinkDown,
+        Self::NoCarrier,
+        Self::Temporary,
+        Self::Deprecated,
+        Self::Tentative,
+        Self::Duplicate,
+        Self::LinkLocal,
+        Self::Autoconfigured,
+    ];
+
     /// The code of the JSON.
     #[must_use]
     pub const fn slug(self) -> &'static str {

@@ -29,6 +29,21 @@ pub enum TheySee {
 }
 
 impl TheySee {
+    /// Every one.
+    pub const ALL: [Self; 11] = [
+        Self::Connected,
+        Self::Refused,
+        Self::Timeout,
+        Self::HostUnreachable,
+        Self::NetworkUnreachable,
+        Self::PermissionDenied,
+        Self::ProtocolUnavailable,
+        Self::InvalidArgument,
+        Self::AddressNotAvailable,
+        Self::Delivered,
+        Self::Silence,
+    ];
+
     /// The word of the JSON.
     #[must_use]
     pub const fn slug(self) -> &'static str {

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Words: an answer as text and as JSON, and the pages of `explain`.
+
+pub mod topic;
+pub mod topic_fact;
