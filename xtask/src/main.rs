@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "a chore reports on stdout")]
 
+mod bench;
 mod edges;
 mod test;
 mod tidy;
@@ -20,6 +21,7 @@ usage: cargo xtask CHORE
 
   test    every test there is, counted
   tidy    dependency edges and house style, also what is only advice
+  bench   canreach beside ss, netstat and lsof, as root; [i] [ii] [iii] [--rounds N] [--write]
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["test"] => test::run(&tree::root()),
         ["tidy"] => run_tidy(),
+        ["bench", rest @ ..] => bench::run(&tree::root(), rest).map(|()| true),
+        [bench::INSIDE, rest @ ..] => bench::run_inside(rest).map(|()| true),
+        [bench::MEMBER, rest @ ..] => bench::run_member(rest).map(|()| true),
         _ => {
             print!("{USAGE}");
             return ExitCode::from(2);
