@@ -11,15 +11,17 @@ mod test;
 mod tidy;
 mod tree;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// What `cargo xtask` prints when asked for nothing, or for something it does not know.
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
   test    every test there is, counted
+  lab     the lab's program, with its own arguments: real namespaces, so root or user namespaces
+  deny    licences, sources and unwanted crates
   tidy    dependency edges and house style, also what is only advice
   bench   canreach beside ss, netstat and lsof, as root; [i] [ii] [iii] [--rounds N] [--write]
 ";
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["test"] => test::run(&tree::root()),
+        ["lab", rest @ ..] => run_cargo(&[&["run", "--quiet", "-p", "lab", "--"], rest].concat()),
+        ["deny"] => run_cargo(&["deny", "check", "bans", "licenses", "sources"]),
         ["tidy"] => run_tidy(),
         ["bench", rest @ ..] => bench::run(&tree::root(), rest).map(|()| true),
         [bench::INSIDE, rest @ ..] => bench::run_inside(rest).map(|()| true),
@@ -46,6 +50,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs cargo at the root; true when it succeeds.
+fn run_cargo(arguments: &[&str]) -> Result<bool> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).args(arguments).current_dir(tree::root()).status();
+    Ok(status.context("start cargo")?.success())
 }
 
 /// Prints every finding; true when there is none but advice.
