@@ -1,11 +1,11 @@
 //! All checks, in the order of their reports.
 
-use crate::tidy::{manifest, name, purity, size, stage};
+use crate::tidy::{independence, manifest, name, purity, size, stage};
 use crate::tree::Tree;
 
 /// Everything that must be mended.
 pub(crate) fn findings(tree: &Tree) -> Vec<String> {
-    let checks: [fn(&Tree) -> Vec<String>; 11] = [
+    let checks: [fn(&Tree) -> Vec<String>; 12] = [
         size::long_files,
         size::long_functions,
         stage::missing_words,
@@ -16,6 +16,7 @@ pub(crate) fn findings(tree: &Tree) -> Vec<String> {
         purity::input_or_output_in_pure_crates,
         purity::tests_that_sleep_or_are_ignored,
         purity::paths_of_this_machine,
+        independence::findings,
         manifest::findings,
     ];
     checks.iter().flat_map(|check| check(tree)).collect()

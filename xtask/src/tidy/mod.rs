@@ -4,6 +4,7 @@
 //! the rule. What is not checked: meaning.
 
 mod check;
+mod independence;
 mod manifest;
 mod name;
 mod purity;

@@ -32,7 +32,7 @@ pub(crate) fn input_or_output_in_pure_crates(tree: &Tree) -> Vec<String> {
             continue;
         }
         let code = rust_text::shipped(&rust_text::code(&file.text));
-        for part in parts_of_std(&code) {
+        for part in rust_text::parts_of("std", &code) {
             if FORBIDDEN.contains(&part.as_str()) {
                 findings.push(format!("{}: std::{part} in a pure crate", file.path));
             }
@@ -42,37 +42,6 @@ pub(crate) fn input_or_output_in_pure_crates(tree: &Tree) -> Vec<String> {
         }
     }
     findings
-}
-
-/// What follows `std::`, directly or in braces.
-fn parts_of_std(code: &str) -> Vec<String> {
-    let mut parts = Vec::new();
-    for (at, _) in code.match_indices("std::") {
-        let rest = &code[at + "std::".len()..];
-        let Some(group) = rest.strip_prefix('{') else {
-            parts.extend(rust_text::words(rest).next().map(str::to_owned));
-            continue;
-        };
-        // The first word of each entry at the outermost level of the braces.
-        let mut depth = 0_usize;
-        let mut entry = String::new();
-        for character in group.chars() {
-            match character {
-                '}' | ',' if depth == 0 => {
-                    parts.extend(rust_text::words(&entry).next().map(str::to_owned));
-                    entry.clear();
-                    if character == '}' {
-                        break;
-                    }
-                }
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                _ => {}
-            }
-            entry.push(if character == ',' { ' ' } else { character });
-        }
-    }
-    parts
 }
 
 /// Tests that wait for time instead of a condition, and tests that nobody runs.

@@ -205,6 +205,41 @@ pub(crate) fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| c != '_' && !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
+/// What `code` names of a crate: the word after `krate::`, or each in its braces.
+pub(crate) fn parts_of(krate: &str, code: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let prefix = format!("{krate}::");
+    for (at, _) in code.match_indices(&prefix) {
+        if is_word(previous(code.as_bytes(), at)) {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            parts.extend(words(rest).next().map(str::to_owned));
+            continue;
+        };
+        // The first word of each entry at the outermost level of the braces.
+        let mut depth = 0_usize;
+        let mut entry = String::new();
+        for character in group.chars() {
+            match character {
+                '}' | ',' if depth == 0 => {
+                    parts.extend(words(&entry).next().map(str::to_owned));
+                    entry.clear();
+                    if character == '}' {
+                        break;
+                    }
+                }
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            entry.push(if character == ',' { ' ' } else { character });
+        }
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
