@@ -1,3 +1,4 @@
 //! What comes from /proc.
 
+pub(crate) mod fib_layout;
 pub(crate) mod sysctl;
