@@ -3,8 +3,6 @@
 //! Order: what changes least comes first, and sockets are read after the addresses they are bound
 //! to, so that a server that starts meanwhile is missed rather than half seen.
 
-use std::path::Path;
-
 use canreach_snapshot::{
     Address, Family, Gap, GapReason, GapSubject, Neighbor, Netns, Port, Proto, Route, Socket,
 };

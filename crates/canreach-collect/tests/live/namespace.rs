@@ -44,8 +44,21 @@ impl Namespace {
     /// Runs commands of `ip` in it, one a line.
     #[track_caller]
     pub(crate) fn ip(&self, commands: &str) {
+        self.ip_with(&[], commands);
+    }
+
+    /// The same of IPv6, where the command alone does not say so.
+    #[track_caller]
+    pub(crate) fn ip6(&self, commands: &str) {
+        self.ip_with(&["-6"], commands);
+    }
+
+    #[track_caller]
+    fn ip_with(&self, options: &[&str], commands: &str) {
         let mut ip = Command::new("nsenter")
-            .args(["--net", "--target", &self.pid().0.to_string(), "ip", "-batch", "-"])
+            .args(["--net", "--target", &self.pid().0.to_string(), "ip"])
+            .args(options)
+            .args(["-batch", "-"])
             .stdin(Stdio::piped())
             .spawn()
             .expect("nsenter comes with unshare");

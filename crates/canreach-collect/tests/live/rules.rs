@@ -38,9 +38,9 @@ rule add priority 17 unreachable
 rule add priority 18 prohibit
 rule add priority 19 l3mdev
 rule add priority 20 fwmark 0x3 lookup 77
-rule add priority 21 from 2001:db8::/32 lookup 88
 ",
     );
+    namespace.ip6("rule add priority 21 from 2001:db8::/32 lookup 88");
     let netns = namespace.read();
     assert_eq!(netns.gaps, []);
     let rule = |priority: u32| {
