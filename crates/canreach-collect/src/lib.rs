@@ -5,10 +5,14 @@
 //! gap of the snapshot, with the operation and the errno.
 
 mod capability;
+mod cgroup;
+mod directory;
 mod error;
+mod machine;
 mod namespace;
 pub mod netlink;
 mod netns;
+mod owner;
 mod proc;
 mod sys;
 
@@ -17,7 +21,7 @@ pub use netlink::sock_diag;
 use std::io;
 use std::path::PathBuf;
 
-use canreach_snapshot::{Gap, GapReason, GapSubject, Machine, Netns, Pid, Port, Proto, Snapshot};
+use canreach_snapshot::{Gap, GapReason, GapSubject, Netns, Pid, Port, Proto, Snapshot};
 
 /// How much to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,12 +116,13 @@ pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
     for netns in &mut namespaces {
         netns.own = own == Some(netns.id);
     }
-    let machine = Machine {
-        kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
-        privileged,
-        ..Machine::default()
-    };
-    Ok(Snapshot { machine, namespaces, processes: Vec::new(), cgroups: Vec::new(), gaps })
+    let machine = machine::read(privileged);
+    let (processes, cgroups) = (Vec::new(), Vec::new());
+    let mut snapshot = Snapshot { machine, namespaces, processes, cgroups, gaps };
+    if scope.owners {
+        owner::resolve(&mut snapshot);
+    }
+    Ok(snapshot)
 }
 
 /// Reads every other namespace that can be found, and names those that are there already.
