@@ -12,6 +12,7 @@ pub mod link_role;
 pub mod packet;
 pub mod path;
 pub mod question;
+pub mod reference;
 pub mod they_see;
 pub mod trace;
 pub mod verdict;

@@ -1,0 +1,182 @@
+//! A client on this machine that dials one of its addresses.
+//!
+//! Mirrors `ip_route_connect` (include/net/route.h), `tcp_v4_connect`, `tcp_v6_connect`,
+//! `ip6_dst_lookup_tail` and the loopback device. The packet leaves by `lo` and comes back in by it,
+//! with its route attached: neither martian checks nor source validation happen. Left out: clients
+//! bound to a link.
+
+use std::net::IpAddr;
+
+use canreach_snapshot::link::LOOPBACK_IFINDEX;
+use canreach_snapshot::{Family, Ifindex, Proto, RouteType};
+
+use super::output::{NoWayOut, WayOut};
+use super::route::{Arrived, is_limited_broadcast, is_link_local, is_zeronet};
+use super::table::{FibError, Flow};
+use super::walk::{Stop, Walk};
+use crate::{DropReason, SocketIndex, Stage, TheySee};
+
+impl Walk<'_> {
+    /// The stages for a client of this machine.
+    pub(super) fn leave_and_return(&mut self, uid: u32) -> Result<Vec<SocketIndex>, Stop> {
+        self.connect_hooks();
+        self.route_gaps();
+        let (arrived, device) = self.connect(uid)?;
+        self.hooks(Stage::Output);
+        if !self.link(device).is_some_and(|link| link.is_up()) {
+            return Err(self.silent(DropReason::LinkDown));
+        }
+        self.ingress_hooks(device);
+        self.hooks(Stage::Prerouting);
+        self.hooks(Stage::Input);
+        let sockets = self.socket_stage(&arrived)?;
+        self.gate_stage(&sockets)?;
+        Ok(sockets)
+    }
+
+    /// Where connect(2) leads, and the link the packet loops through.
+    fn connect(&mut self, uid: u32) -> Result<(Arrived, Ifindex), Stop> {
+        if self.packet.destination.is_multicast() {
+            let arrived = self.arrived(self.packet.destination, self.packet.source, None, true);
+            return self.multicast_destination(&arrived).map(|arrived| (arrived, LOOPBACK_IFINDEX));
+        }
+        match self.family() {
+            Family::Ipv4 => self.ip_route_connect(uid),
+            Family::Ipv6 => self.ip6_connect(uid),
+        }
+    }
+
+    fn arrived(
+        &self,
+        destination: IpAddr,
+        source: IpAddr,
+        dif: Option<Ifindex>,
+        broadcast: bool,
+    ) -> Arrived {
+        let dif = dif.unwrap_or(LOOPBACK_IFINDEX);
+        Arrived { source, destination, link: None, dif, sdif: None, broadcast }
+    }
+
+    fn connect_flow(&self, uid: u32, destination: IpAddr, source: Option<IpAddr>) -> Flow {
+        Flow {
+            source,
+            uid,
+            ip_protocol: self.packet.proto.number(),
+            source_port: self.packet.source_port.0,
+            destination_port: self.packet.destination_port.0,
+            ..self.output_flow(destination)
+        }
+    }
+
+    /// `ip_route_connect`: the first lookup chooses the source, the second one uses it.
+    fn ip_route_connect(&mut self, uid: u32) -> Result<(Arrived, Ifindex), Stop> {
+        let bound = Some(self.packet.source).filter(|source| !source.is_unspecified());
+        let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        let (destination, source) = if self.packet.destination.is_unspecified() {
+            (bound.unwrap_or(loopback), bound.unwrap_or(loopback))
+        } else {
+            let destination = self.packet.destination;
+            let first = self.connect_flow(uid, destination, bound);
+            let way = self.connect_way(&first)?;
+            let preferred = way.route.and_then(|route| self.netns.routes[route].preferred_source);
+            (destination, bound.or(preferred).unwrap_or(destination))
+        };
+        let way = self.connect_way(&self.connect_flow(uid, destination, Some(source)))?;
+        Ok(self.looped(&way, destination, source))
+    }
+
+    /// The packet on its way through `lo`, or through the VRF that stands for it.
+    fn looped(&self, way: &WayOut, destination: IpAddr, source: IpAddr) -> (Arrived, Ifindex) {
+        // The socket lookup sees the link of the local route, not the one it loops through.
+        let owner = way.links.first().copied();
+        let through = owner.and_then(|link| self.l3mdev_master(link)).unwrap_or(LOOPBACK_IFINDEX);
+        (self.arrived(destination, source, owner, false), through)
+    }
+
+    /// One lookup of connect(2), and the error it ends with unless the address is this machine's.
+    fn connect_way(&mut self, flow: &Flow) -> Result<WayOut, Stop> {
+        let stop = |reason, they_see| Err(Stop { reason, they_see: Some(they_see) });
+        match self.ip_route_output(flow, false) {
+            Err(NoWayOut::Source) => {
+                stop(DropReason::ReplySourceNotLocal, TheySee::NetworkUnreachable)
+            }
+            Err(NoWayOut::Fib(error)) => Err(refused(error)),
+            // `__mkroute_output` refuses these whatever the routes say.
+            Ok(_) if is_zeronet(flow.destination) => {
+                stop(DropReason::Martian, TheySee::InvalidArgument)
+            }
+            Ok(way) if way.kind == RouteType::Local => Ok(way),
+            Ok(way)
+                if way.kind == RouteType::Broadcast || is_limited_broadcast(flow.destination) =>
+            {
+                // UDP needs SO_BROADCAST, which ordinary clients do not set.
+                let they_see = match self.packet.proto {
+                    Proto::Tcp => TheySee::NetworkUnreachable,
+                    Proto::Udp => TheySee::PermissionDenied,
+                };
+                stop(DropReason::BroadcastDestination, they_see)
+            }
+            Ok(_) => Err(Stop { reason: DropReason::NotLocal, they_see: None }),
+        }
+    }
+
+    /// `tcp_v6_connect` and `ip6_dst_lookup_tail`: a route first, then a source for it; without a
+    /// route the source comes first, and another lookup with it.
+    fn ip6_connect(&mut self, uid: u32) -> Result<(Arrived, Ifindex), Stop> {
+        let loopback = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+        let dialled = Some(self.packet.destination).filter(|to| !to.is_unspecified());
+        let destination = dialled.unwrap_or(loopback);
+        let bound = Some(self.packet.source).filter(|source| !source.is_unspecified());
+        let mut flow = self.connect_flow(uid, destination, bound);
+        if is_link_local(destination) {
+            // Whoever dials a link-local address names its link.
+            let owner = self.netns.addresses.iter().find(|own| own.address() == destination);
+            flow.oif = owner.map(|own| own.ifindex);
+            flow.strict = true;
+        }
+        let mut answer = self.ip_route_output(&flow, false);
+        let Some(source) = bound.or_else(|| self.ip6_source(destination)) else {
+            let they_see = Some(TheySee::AddressNotAvailable);
+            return Err(Stop { reason: DropReason::NoRoute, they_see });
+        };
+        if answer.is_err() {
+            flow.source = Some(source);
+            answer = self.ip_route_output(&flow, false);
+        }
+        match answer {
+            Err(NoWayOut::Fib(error)) => Err(refused(error)),
+            Err(NoWayOut::Source) => Err(refused(FibError::NoRoute)),
+            Ok(way) if matches!(way.kind, RouteType::Local | RouteType::Anycast) => {
+                if way.kind == RouteType::Anycast && self.packet.proto == Proto::Tcp {
+                    return Err(self.silent(DropReason::AnycastDestination));
+                }
+                Ok(self.looped(&way, destination, source))
+            }
+            Ok(_) => Err(Stop { reason: DropReason::NotLocal, they_see: None }),
+        }
+    }
+
+    /// `ipv6_dev_get_saddr`, as far as it matters here: an own address is its own best source;
+    /// otherwise some address must be usable at all.
+    fn ip6_source(&self, destination: IpAddr) -> Option<IpAddr> {
+        let usable = || {
+            self.netns.addresses.iter().filter(|address| {
+                address.prefix.family() == Family::Ipv6 && !address.is_tentative()
+            })
+        };
+        let same = usable().find(|address| address.address() == destination);
+        same.or_else(|| usable().next()).map(|address| address.address())
+    }
+}
+
+/// What connect(2) returns.
+const fn refused(error: FibError) -> Stop {
+    let (reason, they_see) = match error {
+        FibError::NoRoute | FibError::Again => (DropReason::NoRoute, TheySee::NetworkUnreachable),
+        FibError::RuleUnreachable => (DropReason::RouteUnreachable, TheySee::NetworkUnreachable),
+        FibError::RouteUnreachable => (DropReason::RouteUnreachable, TheySee::HostUnreachable),
+        FibError::Prohibit => (DropReason::RouteProhibit, TheySee::PermissionDenied),
+        FibError::Blackhole => (DropReason::RouteBlackhole, TheySee::InvalidArgument),
+    };
+    Stop { reason, they_see: Some(they_see) }
+}

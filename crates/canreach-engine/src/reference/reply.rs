@@ -1,0 +1,269 @@
+//! The way back: the SYN-ACK, a datagram sent in answer, a reset, an ICMP error.
+//!
+//! Mirrors `inet_csk_route_req`, `inet6_csk_route_req`, `udp_sendmsg`, `ip_send_unicast_reply`,
+//! `icmp_route_lookup` and `icmp6_send`. Left out: neighbour resolution of the answer, IPsec, ICMP
+//! rate limits.
+
+use canreach_snapshot::{
+    Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, NextHop, Proto, RouteType, Scope, Socket,
+};
+
+use super::output::{NoWayOut, WayOut};
+use super::route::{Arrived, is_link_local};
+use super::table::Flow;
+use super::walk::{Stop, Walk};
+use crate::{DoubtEffect, DropReason, SocketIndex, TheySee, UnknownReason};
+
+/// An answer of the kernel itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answering {
+    /// TCP reset.
+    Reset,
+    /// ICMP port unreachable, from the address dialled.
+    PortUnreachable,
+    /// ICMP error of routing, from whatever address suits.
+    RouteError,
+}
+
+/// Where an answer leaves, seen from where the packet came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    ByArrival,
+    ByVpn,
+    Elsewhere,
+    BySeveral,
+}
+
+impl Walk<'_> {
+    /// What the sender of a refused packet sees: the answer itself if it gets back, nothing if it has
+    /// no way, `None` if that cannot be told.
+    pub(super) fn answered(
+        &mut self,
+        kind: Answering,
+        arrived: &Arrived,
+        they_see: TheySee,
+    ) -> Option<TheySee> {
+        let Some(link) = arrived.link else { return Some(they_see) };
+        let (leaves, doubtful) = self.attempt(|walk| {
+            let leaves = walk.answer_leaves(kind, arrived, link);
+            walk.output_hooks(&[link], &[]);
+            (leaves, !walk.doubts.is_empty())
+        });
+        match leaves {
+            _ if doubtful => None,
+            Some(Leaves::ByArrival) => Some(they_see),
+            Some(Leaves::ByVpn) | None => Some(self.nothing_comes_back()),
+            Some(Leaves::Elsewhere | Leaves::BySeveral) => None,
+        }
+    }
+
+    /// `ip_send_unicast_reply`, `tcp_v6_send_response`, `icmp_route_lookup`, `icmp6_send`: where an
+    /// answer of the kernel leaves; `None` if it has no way.
+    fn answer_leaves(
+        &mut self,
+        kind: Answering,
+        arrived: &Arrived,
+        link: Ifindex,
+    ) -> Option<Leaves> {
+        let family = self.family();
+        let vrf = self.l3mdev_master(link);
+        let base = self.output_flow(arrived.source);
+        let link_local = is_link_local(arrived.source);
+        let oif = if family == Family::Ipv6 && link_local { Some(link) } else { vrf };
+        let flow = match kind {
+            Answering::Reset => Flow {
+                source: Some(arrived.destination),
+                oif,
+                ip_protocol: Proto::Tcp.number(),
+                source_port: self.packet.destination_port.0,
+                destination_port: self.packet.source_port.0,
+                ..base
+            },
+            Answering::PortUnreachable | Answering::RouteError => Flow {
+                source: Some(arrived.destination).filter(|_| kind == Answering::PortUnreachable),
+                oif,
+                ip_protocol: match family {
+                    Family::Ipv4 => 1,
+                    Family::Ipv6 => 58,
+                },
+                ..base
+            },
+        };
+        let way = self.ip_route_output(&flow, false).ok()?;
+        sends(way.kind, family).then(|| self.leaves(&way, link))
+    }
+
+    fn leaves(&self, way: &WayOut, arrival: Ifindex) -> Leaves {
+        let vrf = self.l3mdev_master(arrival);
+        let back = |link: &Ifindex| {
+            *link == arrival || (vrf.is_some() && self.l3mdev_master(*link) == vrf)
+        };
+        let vpn = |link: &Ifindex| {
+            self.link(*link).is_some_and(|link| {
+                matches!(link.kind, LinkKind::Tun | LinkKind::Wireguard | LinkKind::Ppp)
+            })
+        };
+        if way.links.iter().all(back) {
+            Leaves::ByArrival
+        } else if way.links.iter().any(back) {
+            Leaves::BySeveral
+        } else if way.links.iter().all(vpn) {
+            Leaves::ByVpn
+        } else {
+            Leaves::Elsewhere
+        }
+    }
+
+    /// The stage: for each socket that may get the packet, its answer. Gives the links they leave by.
+    pub(super) fn reply_stage(
+        &mut self,
+        arrived: &Arrived,
+        sockets: &[SocketIndex],
+    ) -> Result<Vec<Ifindex>, Stop> {
+        let Some(link) = arrived.link else { return Ok(Vec::new()) };
+        let family = self.family();
+        let rules = self.netns.policy_rules.iter();
+        let by_mark = rules.clone().any(|rule| rule.family == family && rule.mark_mask != 0);
+        let marks = sockets.iter().map(|index| self.netns.sockets[index.0].mark);
+        if by_mark && marks.clone().any(|mark| mark.is_none()) {
+            self.gaps(DoubtEffect::MayStop, |subject| *subject == GapSubject::SocketMarks);
+        }
+        let mut results = Vec::new();
+        for index in sockets {
+            let socket = &self.netns.sockets[index.0];
+            let one = self.attempt(|walk| {
+                let result = walk.socket_reply(arrived, link, socket);
+                (result, walk.doubts.clone())
+            });
+            results.push(one);
+        }
+        let stops = results.iter().filter(|(result, _)| result.is_err()).count();
+        let mut links = Vec::new();
+        for (result, doubts) in &results {
+            if stops == 0 || stops == results.len() {
+                self.doubts.extend(doubts);
+            }
+            match result {
+                Ok(by) => links.extend(by),
+                Err(stop) if stops == results.len() => return Err(*stop),
+                Err(_) => {}
+            }
+        }
+        if stops > 0 {
+            // Which member of the group answers cannot be told.
+            self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop);
+        }
+        Ok(links)
+    }
+
+    /// The answer of one socket.
+    fn socket_reply(
+        &mut self,
+        arrived: &Arrived,
+        link: Ifindex,
+        socket: &Socket,
+    ) -> Result<Vec<Ifindex>, Stop> {
+        let family = self.family();
+        let flow = self.reply_flow(arrived, link, socket);
+        let transparent = socket.transparent == Some(true);
+        let way = match self.ip_route_output(&flow, transparent) {
+            Ok(way) if sends(way.kind, family) => way,
+            Err(NoWayOut::Source) if flow.source.is_some_and(|from| !self.ip_dev_find(from)) => {
+                return Err(self.silent(DropReason::ReplySourceNotLocal));
+            }
+            Ok(_) | Err(NoWayOut::Source | NoWayOut::Fib(_)) => {
+                return Err(self.silent(DropReason::NoReplyRoute));
+            }
+        };
+        if way.route.is_none() {
+            let prefixes = self.on_link_prefixes(way.links[0]);
+            if !prefixes.iter().any(|prefix| prefix.contains(arrived.source)) {
+                return Err(self.silent(DropReason::NoReplyRoute));
+            }
+        }
+        match self.leaves(&way, link) {
+            Leaves::ByArrival => {}
+            Leaves::ByVpn => return Err(self.silent(DropReason::VpnReply)),
+            Leaves::Elsewhere => {
+                self.doubt(UnknownReason::ReplyElsewhere, DoubtEffect::MayStop);
+            }
+            Leaves::BySeveral => self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop),
+        }
+        if flow.source.is_none() && !self.chooses(&way, arrived) {
+            self.doubt(UnknownReason::ReplyAddress, DoubtEffect::MayStop);
+        }
+        Ok(way.links)
+    }
+
+    /// The flow of a SYN-ACK, or of a datagram sent back from the socket.
+    fn reply_flow(&mut self, arrived: &Arrived, link: Ifindex, socket: &Socket) -> Flow {
+        let tcp = self.packet.proto == Proto::Tcp;
+        let mut oif = socket.device;
+        if tcp && oif.is_none() && self.global_sysctl(GlobalSysctl::TcpL3mdevAccept) != 0 {
+            // `inet_request_bound_dev_if`.
+            oif = self.l3mdev_master(link);
+        }
+        // Link-local addresses mean something on one link only (`tcp_v6_init_req`).
+        let in_vrf = arrived.sdif.is_some();
+        if is_link_local(arrived.source) && (socket.device.is_none() || in_vrf) {
+            oif = Some(link);
+        }
+        let wildcard = socket.address.is_unspecified();
+        Flow {
+            source: Some(arrived.destination).filter(|_| tcp || !wildcard),
+            oif,
+            // A packet from the wire has no mark to inherit (tcp_fwmark_accept).
+            mark: socket.mark.map_or(0, |mark| mark.0),
+            uid: socket.uid,
+            ip_protocol: self.packet.proto.number(),
+            source_port: self.packet.destination_port.0,
+            destination_port: self.packet.source_port.0,
+            strict: socket.device.is_some(),
+            ..self.output_flow(arrived.source)
+        }
+    }
+
+    /// Whether the source address the kernel chooses for a datagram is the address that was dialled.
+    fn chooses(&mut self, way: &WayOut, arrived: &Arrived) -> bool {
+        let preferred = way.route.and_then(|route| self.netns.routes[route].preferred_source);
+        if let Some(preferred) = preferred {
+            return preferred == arrived.destination;
+        }
+        match self.family() {
+            Family::Ipv4 => {
+                let scope = way.route.map_or(Scope::LINK, |route| self.netns.routes[route].scope);
+                let assumed = way.links.iter().map(|link| (*link, None));
+                let chosen: Vec<_> = if way.nexthops.is_empty() {
+                    assumed.collect()
+                } else {
+                    let link =
+                        |nexthop: &NextHop| nexthop.ifindex.map(|link| (link, nexthop.gateway));
+                    way.nexthops.iter().filter_map(link).collect()
+                };
+                let expected = Some(arrived.destination);
+                chosen
+                    .into_iter()
+                    .all(|(link, gateway)| self.inet_select_addr(link, gateway, scope) == expected)
+            }
+            Family::Ipv6 => way
+                .links
+                .iter()
+                .all(|link| self.only_source(*link, arrived.source) == Some(arrived.destination)),
+        }
+    }
+}
+
+/// Whether a route of this kind sends a packet away. To this machine's own addresses, and to
+/// broadcast addresses, no answer leaves.
+const fn sends(kind: RouteType, family: Family) -> bool {
+    match kind {
+        RouteType::Local
+        | RouteType::Broadcast
+        | RouteType::Blackhole
+        | RouteType::Unreachable
+        | RouteType::Prohibit
+        | RouteType::Throw => false,
+        RouteType::Anycast => matches!(family, Family::Ipv4),
+        RouteType::Unicast | RouteType::Multicast | RouteType::Nat | RouteType::Other(_) => true,
+    }
+}
