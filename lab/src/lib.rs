@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The test lab: real namespaces, the kernel against the reference evaluator against the engine.
+//!
+//! Reading order: [`step`] (what is done to a host), [`probe`] (what is asked), [`topology`] (how it
+//! is built), [`peer`], [`client`] (how it is asked), then what is compared with what.
+
+pub mod case;
+pub mod client;
+pub mod command;
+pub mod examine;
+pub mod judge;
+pub mod netlink;
+pub mod netns;
+pub mod peer;
+pub mod probe;
+pub mod raw;
+pub mod route_step;
+pub mod rule_step;
+pub mod server;
+pub mod step;
+pub mod sysctl;
+pub mod topology;
+pub mod wiring;
+pub mod words;

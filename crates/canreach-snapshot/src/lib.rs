@@ -9,7 +9,6 @@
 
 pub mod address;
 pub mod bpf;
-pub mod cgroup_path;
 mod compat;
 pub mod file;
 pub mod firewall;

@@ -1,1 +1,0 @@
-//! What packet filters are loaded.

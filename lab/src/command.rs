@@ -1,0 +1,180 @@
+//! The lab's command line, shared by its binary and its tests.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::case::{self, Case};
+use crate::judge::{self, CaseResult};
+use crate::netns::Privilege;
+use crate::wiring::Wiring;
+
+/// Real namespaces: the kernel against the reference evaluator against the engine.
+#[derive(Debug, Parser)]
+#[command(name = "lab")]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run the hand-written cases.
+    Cases {
+        /// Only those whose name holds this.
+        filter: Option<String>,
+        /// Read this file instead of the ones that come with the lab.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// How many hosts at once.
+        #[arg(long, default_value_t = 4)]
+        jobs: usize,
+    },
+}
+
+/// How many passed, failed and were skipped.
+#[derive(Debug, Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Runs the lab with the arguments of this process. Call it first thing in `main`, while the process
+/// has one thread.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(&Arguments::parse())
+}
+
+/// Runs the lab.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let mut out = std::io::stdout();
+    let result = match Privilege::acquire() {
+        Ok(privilege) => carry_out(arguments, privilege, &mut out),
+        Err(reason) => {
+            // Not a failure: the machine forbids it. It is counted, so that nobody takes it for a pass.
+            writeln!(out, "everything skipped: {reason:#}\n0 passed, 0 failed, 1 skipped")
+                .map(|()| true)
+                .map_err(Into::into)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nothing is left to do if the error cannot be printed either.
+            let _ = writeln!(std::io::stderr(), "lab: {error:#}");
+            ExitCode::from(4)
+        }
+    }
+}
+
+fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) -> Result<bool> {
+    let counts = match &arguments.action {
+        Action::Cases { filter, file, jobs } => {
+            let mut cases = read_cases(file.as_deref())?;
+            if let Some(filter) = filter {
+                cases.retain(|case| case.name.contains(filter.as_str()));
+            }
+            run_cases(&cases, *jobs, out)?
+        }
+    };
+    let how = match privilege {
+        Privilege::Root => "as root",
+        Privilege::UserNamespace => "in a user namespace",
+    };
+    writeln!(
+        out,
+        "{how}: {} passed, {} failed, {} skipped",
+        counts.passed, counts.failed, counts.skipped
+    )?;
+    Ok(counts.failed == 0)
+}
+
+/// The folder of the lab's own files.
+fn own_folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read_cases(file: Option<&Path>) -> Result<Vec<Case>> {
+    let files = match file {
+        Some(file) => vec![file.to_owned()],
+        None => {
+            let folder = own_folder().join("cases");
+            let entries =
+                std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+            let mut files: Vec<PathBuf> =
+                entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+            files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+            files.sort();
+            files
+        }
+    };
+    let mut cases = Vec::new();
+    for path in files {
+        let name = || format!("read {}", path.display());
+        let text = std::fs::read_to_string(&path).with_context(name)?;
+        cases.extend(case::read(&text).with_context(name)?);
+    }
+    Ok(cases)
+}
+
+fn run_cases(cases: &[Case], jobs: usize, out: &mut impl Write) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for (case, result) in cases.iter().zip(in_parallel(cases, jobs, judge::run)) {
+        match result.with_context(|| format!("case `{}`", case.name)) {
+            Ok(CaseResult::Passed) => counts.passed += 1,
+            Ok(CaseResult::Skipped(reason)) => {
+                writeln!(out, "skipped: {}: {reason}", case.name)?;
+                counts.skipped += 1;
+            }
+            Ok(CaseResult::Failed(failures)) => {
+                writeln!(out, "\nFAILED: {} (shows {})", case.name, case.shows)?;
+                writeln!(out, "{}\n{case}", Wiring::of(&case.host).drawing())?;
+                for failure in failures {
+                    writeln!(out, "{}\n{}", failure.probe, failure.text)?;
+                }
+                counts.failed += 1;
+            }
+            Err(error) => {
+                writeln!(out, "\nFAILED: {error:#}")?;
+                counts.failed += 1;
+            }
+        }
+    }
+    Ok(counts)
+}
+
+/// Does the same with each of many things, several at a time, and returns the results in order.
+pub fn in_parallel<T: Sync, R: Send>(
+    things: &[T],
+    jobs: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some((position, thing)) = {
+                    let position = next.fetch_add(1, Ordering::Relaxed);
+                    things.get(position).map(|thing| (position, thing))
+                } {
+                    let result = work(thing);
+                    let mut results = results.lock().expect("no holder of this lock panics");
+                    results.push((position, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("no holder of this lock panics");
+    results.sort_by_key(|(position, _)| *position);
+    results.into_iter().map(|(_, result)| result).collect()
+}

@@ -1,0 +1,373 @@
+//! Builds the host under test and its peers, and draws them.
+//!
+//! ```text
+//!   host                 peers
+//!   lo   127.0.0.1/8
+//!   a0   10.1.0.1/24 ─── B  wire 10.1.0.2/24, lo 198.51.100.7
+//!   br0  10.2.0.1/24
+//!   ├ p0 ─────────────── C
+//!   └ p1 ─────────────── D
+//! ```
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use canreach_snapshot::Family;
+use rustix::net::{AddressFamily, SocketType};
+
+use crate::netlink::{CREATE, EXCLUSIVE, Request, RouteSocket};
+use crate::netns::NetnsGuard;
+use crate::peer::{self, LOOPBACK_INDEX, Peer, PeerPlan, WIRE, WIRE_INDEX};
+use crate::probe::Probe;
+use crate::route_step::{address_bytes, family_number};
+use crate::server::Server;
+use crate::step::{AddressStep, LinkChange, LinkShape, Step};
+use crate::sysctl;
+use crate::wiring::Wiring;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWNEIGH: u16 = 28;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_GROUP: u16 = 27;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_MACVLAN_MODE: u16 = 1;
+const MACVLAN_MODE_BRIDGE: u32 = 4;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VRF_TABLE: u16 = 1;
+const IFF_UP: u32 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+const NTF_PROXY: u8 = 0x08;
+const NDA_DST: u16 = 1;
+
+/// The first index the lab gives to a link of the host; those below may be the kernel's.
+const FIRST_INDEX: u32 = 20;
+
+/// A host under test with everything around it. Gone when dropped.
+#[derive(Debug)]
+pub struct Topology {
+    /// The host.
+    pub host: NetnsGuard,
+    /// What its lines say about its links.
+    pub wiring: Wiring,
+    /// Its servers, in the order of their lines.
+    pub servers: Vec<Server>,
+    /// Its neighbours.
+    pub peers: Vec<Peer>,
+    links: BTreeMap<String, u32>,
+}
+
+/// A host cannot be built because this kernel lacks something. Counted as skipped.
+#[derive(Debug)]
+pub struct Unsupported(pub String);
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "this kernel has no {}", self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+impl Topology {
+    /// Builds a host.
+    ///
+    /// # Errors
+    /// With the line that failed. [`Unsupported`] where the kernel lacks a kind of link.
+    pub fn build(steps: &[Step]) -> Result<Self> {
+        let mut peers = Vec::new();
+        for step in steps {
+            if let Step::Link { name, shape: LinkShape::Veth { peer } } = step {
+                let netns = NetnsGuard::create(peer)?;
+                netns.enter(peer::prepare_netns)?;
+                peers.push(Peer { netns, port: name.clone() });
+            }
+        }
+        let host = NetnsGuard::create("the host under test")?;
+        let mut links = BTreeMap::from([("lo".to_owned(), LOOPBACK_INDEX)]);
+        for step in steps {
+            if let Step::Link { name, .. } = step {
+                let index = FIRST_INDEX + u32::try_from(links.len()).context("too many links")?;
+                links.insert(name.clone(), index);
+            }
+        }
+        let (servers, links) = host.enter(|| {
+            let builder = Builder { links: RefCell::new(links), peers: &peers };
+            Ok((builder.carry_out(steps)?, builder.links.into_inner()))
+        })?;
+        for peer in &peers {
+            peer.netns.enter(peer::prepare_wire)?;
+        }
+        Ok(Self { host, wiring: Wiring::of(steps), servers, peers, links })
+    }
+
+    /// Gives the peers what they need for these probes.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn prepare_peers(&self, probes: &[Probe]) -> Result<()> {
+        for peer in &self.peers {
+            let plan = PeerPlan::of(&self.wiring, &peer.port, probes);
+            peer.carry_out(&plan, &self.wiring, &|link| Ok(mac_of(self.index(link)?)))
+                .with_context(|| format!("prepare the peer on {}", peer.port))?;
+        }
+        Ok(())
+    }
+
+    /// The index of a link of the host.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn index(&self, link: &str) -> Result<u32> {
+        self.links.get(link).copied().with_context(|| format!("the host has no link {link}"))
+    }
+
+    /// The peer behind a port of the host.
+    #[must_use]
+    pub fn peer_on(&self, port: &str) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.port == port)
+    }
+}
+
+/// The hardware address of a link of the host, made from its index.
+#[must_use]
+pub const fn mac_of(index: u32) -> [u8; 6] {
+    let [_, _, high, low] = index.to_be_bytes();
+    [2, 0, 0, 1, high, low]
+}
+
+/// Carries out lines inside the host.
+struct Builder<'a> {
+    /// Indices by name. Those of tun links are found out when they are made.
+    links: RefCell<BTreeMap<String, u32>>,
+    peers: &'a [Peer],
+}
+
+impl Builder<'_> {
+    fn index(&self, link: &str) -> Result<u32> {
+        self.links
+            .borrow()
+            .get(link)
+            .copied()
+            .with_context(|| format!("the host has no link {link}"))
+    }
+
+    fn carry_out(&self, steps: &[Step]) -> Result<Vec<Server>> {
+        sysctl::write_defaults()?;
+        let socket = RouteSocket::open()?;
+        let lo_stays_down = Step::Set { name: "lo".to_owned(), change: LinkChange::Down };
+        let mut pending = Vec::new();
+        if steps.first() != Some(&lo_stays_down) {
+            pending.push(change_link(LOOPBACK_INDEX, true, "set lo up"));
+        }
+        let mut servers = Vec::new();
+        for step in steps {
+            // Requests are collected; whatever is no request waits for those before it.
+            if let Some(request) = self.request(step)? {
+                pending.push(request);
+                if !matches!(step, Step::Link { .. }) {
+                    continue;
+                }
+            }
+            carry_out(&socket, &mut pending)?;
+            match step {
+                Step::Sysctl { name, value } => sysctl::write(name, value)?,
+                Step::Server(server) => {
+                    let opened = Server::open(server, &|link| self.index(link));
+                    servers.push(opened.with_context(|| format!("`{server}`"))?);
+                }
+                Step::Set { name, change: LinkChange::Carrier(on) } => {
+                    self.set_carrier(name, *on)?;
+                }
+                Step::Link { name, shape: LinkShape::Tun } => self.make_tun(name)?,
+                Step::Link { name, .. } => {
+                    // A veth can only be set up once it has its other end. That goes first: the
+                    // carrier then comes while this one opens, and its addresses at once.
+                    if let Some(peer) = self.peers.iter().find(|peer| peer.port == *name) {
+                        peer.netns.enter(|| open_wire(true))?;
+                    }
+                    pending.push(change_link(self.index(name)?, true, &step.to_string()));
+                }
+                _ => bail!("`{step}`: nobody carries it out"),
+            }
+        }
+        carry_out(&socket, &mut pending)?;
+        let indices: Vec<u32> = self.links.borrow().values().copied().collect();
+        pending.extend(indices.into_iter().map(settle_link));
+        carry_out(&socket, &mut pending)?;
+        Ok(servers)
+    }
+
+    /// The netlink request for a line; `None` for what is done in another way.
+    fn request(&self, step: &Step) -> Result<Option<Request>> {
+        let request = match step {
+            Step::Link { shape: LinkShape::Tun, .. } | Step::Sysctl { .. } | Step::Server(_) => {
+                return Ok(None);
+            }
+            Step::Link { name, shape } => self.make_link(name, shape, &step.to_string())?,
+            Step::Set { change: LinkChange::Carrier(_), .. } => return Ok(None),
+            Step::Set { name, change } => self.set_link(name, change, &step.to_string())?,
+            Step::Address(address) => self.address(address, &step.to_string())?,
+            Step::Route(route) => route.request(&|link| self.index(link))?,
+            Step::Rule(rule) => rule.request(),
+            Step::NeighborProxy { address, link } => {
+                let family = [family_number(Family::of(*address)), 0, 0, 0];
+                let index = self.index(link)?.to_ne_bytes();
+                let header = [&family[..], &index, &[0, 0, NTF_PROXY, 0]].concat();
+                Request::new(RTM_NEWNEIGH, CREATE, &header, &step.to_string())
+                    .attribute(NDA_DST, &address_bytes(*address))
+            }
+        };
+        Ok(Some(request))
+    }
+
+    fn make_link(&self, name: &str, shape: &LinkShape, about: &str) -> Result<Request> {
+        let index = self.index(name)?;
+        let header = link_header(index, 0, 0);
+        let request =
+            Request::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header, about).text(IFLA_IFNAME, name);
+        let with_mac = |request: Request| request.attribute(IFLA_ADDRESS, &mac_of(index));
+        let info = |request: Request, kind: &str, data: &dyn Fn(Request) -> Request| {
+            request.nested(IFLA_LINKINFO, |request| {
+                request.text(IFLA_INFO_KIND, kind).nested(IFLA_INFO_DATA, data)
+            })
+        };
+        Ok(match shape {
+            LinkShape::Veth { .. } => {
+                let peer = self.peers.iter().find(|peer| peer.port == name);
+                let peer = peer.with_context(|| format!("{name} has no peer"))?;
+                let file = std::os::fd::AsRawFd::as_raw_fd(&peer.netns.file());
+                let file = u32::try_from(file).context("a descriptor is never negative")?;
+                info(with_mac(request), "veth", &|request| {
+                    request.nested(VETH_INFO_PEER, |request| {
+                        request
+                            .raw(&link_header(WIRE_INDEX, 0, 0))
+                            .text(IFLA_IFNAME, WIRE)
+                            .number(IFLA_NET_NS_FD, file)
+                    })
+                })
+            }
+            LinkShape::Bridge => info(with_mac(request), "bridge", &|request| request),
+            LinkShape::Macvlan { lower } => {
+                let lower = self.index(lower)?;
+                info(with_mac(request).number(IFLA_LINK, lower), "macvlan", &|request| {
+                    request.number(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE)
+                })
+            }
+            LinkShape::Vlan { id, lower } => {
+                let lower = self.index(lower)?;
+                info(request.number(IFLA_LINK, lower), "vlan", &|request| {
+                    request.attribute(IFLA_VLAN_ID, &id.to_ne_bytes())
+                })
+            }
+            LinkShape::Vrf { table } => {
+                info(request, "vrf", &|request| request.number(IFLA_VRF_TABLE, *table))
+            }
+            LinkShape::Tun => bail!("a tun link is not made by netlink"),
+        })
+    }
+
+    fn set_link(&self, name: &str, change: &LinkChange, about: &str) -> Result<Request> {
+        let index = self.index(name)?;
+        let unchanged = || Request::new(RTM_SETLINK, 0, &link_header(index, 0, 0), about);
+        Ok(match change {
+            LinkChange::Up => change_link(index, true, about),
+            LinkChange::Down => change_link(index, false, about),
+            LinkChange::Master(master) => unchanged().number(IFLA_MASTER, self.index(master)?),
+            LinkChange::Group(group) => unchanged().number(IFLA_GROUP, *group),
+            LinkChange::AddressGenerationNone => unchanged().nested(IFLA_AF_SPEC, |request| {
+                request.nested(u16::from(family_number(Family::Ipv6)), |request| {
+                    request.attribute(IFLA_INET6_ADDR_GEN_MODE, &[1])
+                })
+            }),
+            LinkChange::Carrier(_) => bail!("the carrier is not set by netlink"),
+        })
+    }
+
+    fn address(&self, step: &AddressStep, about: &str) -> Result<Request> {
+        let scope = step.scope.map_or(0, |scope| scope.0);
+        let family = family_number(step.prefix.family());
+        let index = self.index(&step.link)?.to_ne_bytes();
+        let header = [&[family, step.prefix.length(), 0, scope][..], &index].concat();
+        let (message, extra) =
+            if step.add { (RTM_NEWADDR, CREATE | EXCLUSIVE) } else { (RTM_DELADDR, 0) };
+        let no_check = if step.check_duplicates { 0 } else { IFA_F_NODAD };
+        let no_route = if step.no_prefix_route { IFA_F_NOPREFIXROUTE } else { 0 };
+        let address = address_bytes(step.prefix.address());
+        let far_end = step.peer.map_or_else(|| address.clone(), address_bytes);
+        Ok(Request::new(message, extra, &header, about)
+            .attribute(IFA_LOCAL, &address)
+            .attribute(IFA_ADDRESS, &far_end)
+            .number(IFA_FLAGS, no_check | no_route))
+    }
+
+    fn set_carrier(&self, name: &str, on: bool) -> Result<()> {
+        let peer = self.peers.iter().find(|peer| peer.port == name);
+        let peer = peer.with_context(|| format!("{name} has no peer"))?;
+        peer.netns.enter(|| open_wire(on))
+    }
+
+    /// A tun link is made by ioctl(2) only, which `ip` does for us: few hosts have one.
+    fn make_tun(&self, name: &str) -> Result<()> {
+        let run = |words: &[&str]| -> Result<bool> {
+            let output = std::process::Command::new("ip").args(words).output();
+            let output = output.map_err(|_| Unsupported("`ip` to make a tun link".to_owned()))?;
+            Ok(output.status.success())
+        };
+        let made = run(&["tuntap", "add", "dev", name, "mode", "tun"])?;
+        if !made || !run(&["link", "set", name, "up"])? {
+            bail!(Unsupported("tun".to_owned()));
+        }
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+        let index = rustix::net::netdevice::name_to_index(&socket, name)?;
+        self.links.borrow_mut().insert(name.to_owned(), index);
+        Ok(())
+    }
+}
+
+fn carry_out(socket: &RouteSocket, pending: &mut Vec<Request>) -> Result<()> {
+    let done = socket.carry_out(pending);
+    pending.clear();
+    done
+}
+
+fn link_header(index: u32, flags: u32, change: u32) -> Vec<u8> {
+    [&[0; 4][..], &index.to_ne_bytes(), &flags.to_ne_bytes(), &change.to_ne_bytes()].concat()
+}
+
+/// Sets the link of the peer whose namespace the thread is in up or down.
+fn open_wire(up: bool) -> Result<()> {
+    let change = change_link(WIRE_INDEX, up, "peer: set the wire up or down");
+    RouteSocket::open()?.carry_out(&[change])
+}
+
+/// Asks for one link, which makes the kernel finish what it still has to do about its carrier
+/// (net/core/rtnetlink.c, rtnl_getlink calls linkwatch_sync_dev).
+#[must_use]
+pub fn settle_link(index: u32) -> Request {
+    Request::new(RTM_GETLINK, 0, &link_header(index, 0, 0), "look at a link")
+}
+
+/// Sets a link up or down.
+#[must_use]
+pub fn change_link(index: u32, up: bool, about: &str) -> Request {
+    let flags = if up { IFF_UP } else { 0 };
+    Request::new(RTM_SETLINK, 0, &link_header(index, flags, IFF_UP), about)
+}
