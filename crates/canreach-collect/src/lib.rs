@@ -5,17 +5,23 @@
 //! gap of the snapshot, with the operation and the errno.
 
 mod capability;
+mod cgroup;
+mod directory;
 mod error;
+mod machine;
 mod namespace;
 pub mod netlink;
+mod netns;
+mod owner;
 mod proc;
 mod sys;
 
 pub use netlink::sock_diag;
 
+use std::io;
 use std::path::PathBuf;
 
-use canreach_snapshot::{Machine, Pid, Port, Proto, Snapshot};
+use canreach_snapshot::{Gap, GapReason, GapSubject, Netns, Pid, Port, Proto, Snapshot};
 
 /// How much to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +71,25 @@ pub enum CollectError {
         /// As it was named.
         name: String,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// No netlink socket can be opened, so there is nothing to see.
     #[error("open a netlink socket: {source}")]
     Netlink {
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+impl CollectError {
+    fn gap(&self, name: String) -> Gap {
+        let (Self::Netns { source, .. } | Self::Netlink { source }) = self;
+        let reason = match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => GapReason::Vanished,
+            _ => error::os_reason(source),
+        };
+        Gap { subject: GapSubject::Netns(name), reason, detail: self.to_string() }
+    }
 }
 
 /// Reads the machine.
@@ -80,18 +97,59 @@ pub enum CollectError {
 /// # Errors
 /// Only where nothing at all can be read; everything else becomes a gap of the snapshot.
 pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
-    let mut reading = namespace::read(scope)?;
-    reading.netns.own = true;
-    let machine = Machine {
-        kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
-        privileged: reading.privileged,
-        ..Machine::default()
+    let own = netns::own_id().ok();
+    let subject = match netns::locate(&scope.netns) {
+        None => namespace::read(scope)?,
+        Some((path, name)) => {
+            let (file, _) = netns::open(&path, &name)?;
+            let mut reading = netns::inside(&file, &name, || namespace::read(scope))?;
+            reading.netns.name = Some(name);
+            reading
+        }
     };
-    Ok(Snapshot {
-        machine,
-        namespaces: vec![reading.netns],
-        processes: Vec::new(),
-        cgroups: Vec::new(),
-        gaps: Vec::new(),
-    })
+    let privileged = subject.privileged;
+    let mut gaps = Vec::new();
+    let mut namespaces = vec![subject.netns];
+    if scope.all_namespaces {
+        read_others(scope, &mut namespaces, &mut gaps);
+    }
+    for netns in &mut namespaces {
+        netns.own = own == Some(netns.id);
+    }
+    let machine = machine::read(privileged);
+    let (processes, cgroups) = (Vec::new(), Vec::new());
+    let mut snapshot = Snapshot { machine, namespaces, processes, cgroups, gaps };
+    if scope.owners {
+        owner::resolve(&mut snapshot);
+    }
+    Ok(snapshot)
+}
+
+/// Reads every other namespace that can be found, and names those that are there already.
+fn read_others(scope: &Scope, namespaces: &mut Vec<Netns>, gaps: &mut Vec<Gap>) {
+    for found in netns::find(gaps) {
+        if let Some(known) = namespaces.iter_mut().find(|netns| netns.id == found.id) {
+            if found.pid.is_none() {
+                known.name.get_or_insert(found.name);
+            }
+            continue;
+        }
+        let reading = netns::open(&found.path, &found.name).and_then(|(file, id)| {
+            // Numbers of processes and of namespaces are used again: this is another one now.
+            if id != found.id {
+                return Err(CollectError::Netns {
+                    name: found.name.clone(),
+                    source: io::Error::from_raw_os_error(libc::ESRCH),
+                });
+            }
+            netns::inside(&file, &found.name, || namespace::read(scope))
+        });
+        match reading {
+            Ok(mut reading) => {
+                reading.netns.name = Some(found.name);
+                namespaces.push(reading.netns);
+            }
+            Err(error) => gaps.push(error.gap(found.name)),
+        }
+    }
 }

@@ -3,23 +3,17 @@
 //! Order: what changes least comes first, and sockets are read after the addresses they are bound
 //! to, so that a server that starts meanwhile is missed rather than half seen.
 
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use canreach_snapshot::{
-    Address, Family, Gap, GapReason, GapSubject, Neighbor, Netns, NetnsId, Port, Proto, Socket,
+    Address, Family, Gap, GapReason, GapSubject, Neighbor, Netns, Port, Proto, Route, Socket,
 };
 
 use crate::capability;
+use crate::error::{ReadError, os_reason};
 use crate::netlink::link::LinkRow;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
 use crate::netlink::{address, link, neighbor, nexthop, policy_rule, route, sock_diag};
-use crate::proc::sysctl;
-use crate::{CollectError, Scope, SocketScope};
-
-/// Nothing is asked of a namespace but this path says which one a thread is in.
-const OWN: &str = "/proc/thread-self/ns/net";
+use crate::proc::{fib_layout, sysctl};
+use crate::{CollectError, Scope, SocketScope, netns};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {
@@ -32,7 +26,7 @@ pub(crate) struct Reading {
 pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     let mut rtnetlink = NetlinkSocket::open(NetlinkFamily::Route)
         .map_err(|source| CollectError::Netlink { source })?;
-    let mut netns = Netns { id: own_id().unwrap_or_default(), ..Netns::default() };
+    let mut netns = Netns { id: netns::own_id().unwrap_or_default(), ..Netns::default() };
     let privileged = capability::net_admin(&mut rtnetlink);
     read_links(&mut netns, &mut rtnetlink);
     sysctl::read(&mut netns.sysctls, &mut netns.gaps);
@@ -42,11 +36,6 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     read_neighbors(&mut netns, &mut rtnetlink);
     read_sockets(&mut netns, scope.sockets, privileged);
     Ok(Reading { netns, privileged })
-}
-
-/// The identity of the calling thread's namespace.
-pub(crate) fn own_id() -> io::Result<NetnsId> {
-    std::fs::metadata(OWN).map(|metadata| NetnsId(metadata.ino()))
 }
 
 fn read_links(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
@@ -81,16 +70,38 @@ fn read_routes(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
     // Kernels before 5.3 have no nexthop objects, and their routes need none.
     let error = error.filter(|error| error.reason() != GapReason::Unsupported);
     netns.gaps.extend(error.map(|error| error.gap(GapSubject::Nexthops)));
-    let (mut routes, error) =
-        rtnetlink.dump("dump routes", route::GET, &route::REQUEST, route::decode);
+    let mut error;
+    (netns.routes, error) = dump_routes(rtnetlink);
+    if let Err(gap) = read_fib_layout(netns) {
+        // Perhaps a route came or went between the two: once more, with both.
+        (netns.routes, error) = dump_routes(rtnetlink);
+        if gap.reason != GapReason::ChangedWhileReading || read_fib_layout(netns).is_err() {
+            netns.gaps.push(gap);
+        }
+    }
     netns.gaps.extend(
         error
             .iter()
             .flat_map(|error| Family::BOTH.map(|family| error.gap(GapSubject::Routes(family)))),
     );
-    route::resolve_objects(&mut routes, &objects);
+    route::resolve_objects(&mut netns.routes, &objects);
     netns.nexthops = objects;
-    netns.routes = routes;
+}
+
+fn dump_routes(rtnetlink: &mut NetlinkSocket) -> (Vec<Route>, Option<ReadError>) {
+    rtnetlink.dump("dump routes", route::GET, &route::REQUEST, route::decode)
+}
+
+/// Sets `fib_layout` by the routes that were read, or says why it cannot.
+fn read_fib_layout(netns: &mut Netns) -> Result<(), Gap> {
+    let gap = |reason, detail| Gap { subject: GapSubject::FibLayout, reason, detail };
+    let statistics = std::fs::read_to_string(fib_layout::PATH)
+        .map_err(|error| gap(os_reason(&error), format!("read {}: {error}", fib_layout::PATH)))?;
+    netns.fib_layout = fib_layout::judge(&statistics, &netns.routes).ok_or_else(|| {
+        let detail = format!("{} counts other routes than the dump holds", fib_layout::PATH);
+        gap(GapReason::ChangedWhileReading, detail)
+    })?;
+    Ok(())
 }
 
 fn read_policy_rules(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
@@ -145,7 +156,7 @@ fn read_sockets(netns: &mut Netns, scope: SocketScope, privileged: bool) {
     let mut sock_diag = match NetlinkSocket::open(NetlinkFamily::SockDiag) {
         Ok(socket) => socket,
         Err(error) => {
-            let error = crate::error::ReadError::os("open a sock_diag socket", error);
+            let error = ReadError::os("open a sock_diag socket", error);
             for &proto in protos {
                 netns.gaps.extend(
                     Family::BOTH.map(|family| error.gap(GapSubject::Sockets(proto, family))),
@@ -166,10 +177,10 @@ fn read_sockets(netns: &mut Netns, scope: SocketScope, privileged: bool) {
             netns.sockets.extend(rows);
         }
     }
+    if netns.sockets.iter().any(|socket| socket.proto == Proto::Tcp) {
+        mark_mptcp(&mut netns.sockets, &mut sock_diag, port);
+    }
     if !privileged {
-        if protos.contains(&Proto::Tcp) {
-            mark_mptcp(&mut netns.sockets, &mut sock_diag, port);
-        }
         netns.gaps.push(Gap {
             subject: GapSubject::SocketMarks,
             reason: GapReason::NeedsRoot,
@@ -178,10 +189,12 @@ fn read_sockets(netns: &mut Netns, scope: SocketScope, privileged: bool) {
     }
 }
 
-/// Marks the listeners of Multipath TCP. With CAP_NET_ADMIN each row says so itself; without, a
-/// second list names them. Nothing hangs on it but the word, so an error is no gap.
+/// Marks the listeners of Multipath TCP. Their rows say so themselves only beside a long list of
+/// counters and to CAP_NET_ADMIN, so a second list names them, where the namespace has any at all.
+/// Nothing hangs on it but the word: an error is no gap.
 fn mark_mptcp(sockets: &mut [Socket], sock_diag: &mut NetlinkSocket, port: Port) {
-    if !Path::new("/proc/sys/net/mptcp").exists() {
+    let protocols = std::fs::read_to_string("/proc/thread-self/net/protocols");
+    if !protocols.is_ok_and(|protocols| has_mptcp_sockets(&protocols)) {
         return;
     }
     for family in Family::BOTH {
@@ -201,4 +214,12 @@ fn mark_mptcp(sockets: &mut [Socket], sock_diag: &mut NetlinkSocket, port: Port)
             }
         }
     }
+}
+
+/// Reads /proc/net/protocols: name, size of a socket, number of sockets.
+fn has_mptcp_sockets(protocols: &str) -> bool {
+    protocols.lines().filter(|line| line.starts_with("MPTCP")).any(|line| {
+        let count = line.split_ascii_whitespace().nth(2);
+        count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 0)
+    })
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Turns an option of a netlink socket on (`setsockopt(fd, SOL_NETLINK, option, 1)`).
 pub(crate) fn enable_netlink_option(fd: BorrowedFd<'_>, option: c_int) -> io::Result<()> {
@@ -20,4 +20,38 @@ pub(crate) fn enable_netlink_option(fd: BorrowedFd<'_>, option: c_int) -> io::Re
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The handle of a kernfs directory as `open_by_handle_at(2)` takes it.
+#[repr(C)]
+struct KernfsHandle {
+    header: libc::file_handle,
+    /// `struct file_handle` ends here in a flexible array; a kernfs handle is the inode number
+    /// (include/linux/kernfs.h, `kernfs_node_id`).
+    id: u64,
+}
+
+/// `FILEID_KERNFS` of include/linux/exportfs.h.
+const FILEID_KERNFS: c_int = 0xfe;
+
+/// Opens a directory of the file system that `mount` is on, by its inode number. For kernfs only:
+/// other file systems refuse the kind of handle. Needs CAP_DAC_READ_SEARCH.
+pub(crate) fn open_by_handle(mount: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd> {
+    let mut handle = KernfsHandle {
+        header: libc::file_handle {
+            handle_bytes: size_of::<u64>() as libc::c_uint,
+            handle_type: FILEID_KERNFS,
+            f_handle: [],
+        },
+        id,
+    };
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the handle is as long as its header says, laid out as C does, and outlives the call,
+    // which does not keep it.
+    let fd = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has just opened it for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

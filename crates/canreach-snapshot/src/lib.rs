@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod bpf;
+pub mod cgroup_path;
 mod compat;
 pub mod file;
 pub mod firewall;

@@ -26,7 +26,8 @@ pub struct Process {
     pub uid: u32,
     /// That user's name, where the machine knows it.
     pub user: Option<String>,
-    /// Its control group (version 2), relative to the mount.
+    /// Its control group below the cgroup2 mount; where it has none there, that of systemd's own
+    /// hierarchy of version 1.
     pub cgroup_path: Option<String>,
     /// Milliseconds since 1970-01-01 UTC when it started.
     pub started_at_ms: Option<u64>,
@@ -106,7 +107,7 @@ pub struct Unit {
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// `docker`, `podman`, `containerd`, `cri-o`, `lxc`, `machine`.
+    /// `docker`, `podman`, `containerd`, `cri-o`, `kubernetes` (either), `lxc`, `machine`.
     pub runtime: String,
     /// Its id or name as its control group gives it.
     pub id: String,

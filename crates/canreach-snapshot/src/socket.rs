@@ -83,7 +83,7 @@ pub enum SocketState {
 pub struct Socket {
     /// TCP or UDP.
     pub proto: Proto,
-    /// It speaks Multipath TCP as well (`INET_DIAG_ULP_INFO` or an MPTCP dump says so).
+    /// It speaks Multipath TCP as well (a dump of `IPPROTO_MPTCP` names it).
     pub mptcp: bool,
     /// AF_INET or AF_INET6: which kind of socket it is, not which packets it takes.
     pub family: Family,

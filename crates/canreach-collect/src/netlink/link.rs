@@ -76,6 +76,7 @@ pub(crate) fn decode(message: &Message<'_>) -> Result<Option<LinkRow>, Malformed
     let mut kind = None;
     let mut sysctls = BTreeMap::new();
     let mut xdp = Vec::new();
+    let mut has_parent = false;
     for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
@@ -91,7 +92,7 @@ pub(crate) fn decode(message: &Message<'_>) -> Result<Option<LinkRow>, Malformed
             GROUP => link.group = attribute.u32()?,
             LOWER_NETNS => link.lower_nsid = Some(attribute.i32()?),
             XDP => programs(&mut xdp, ifindex, attribute)?,
-            PARENT_DEVICE => link.physical = Some(true),
+            PARENT_DEVICE => has_parent = true,
             _ => {}
         }
     }
@@ -101,6 +102,9 @@ pub(crate) fn decode(message: &Message<'_>) -> Result<Option<LinkRow>, Malformed
         link.lower = link.lower.filter(|lower| !below_nothing.contains(lower));
     }
     let by_driver = kind.is_none();
+    // The name of the parent is a kernel's own answer since 5.14; a link with a kind is made by
+    // software even where its driver notes a parent.
+    link.physical = Some(by_driver && has_parent);
     link.kind = kind.unwrap_or_else(|| kind_by_hardware(u16::from_ne_bytes([t0, t1])));
     Ok(Some(LinkRow { link, by_driver, sysctls, xdp }))
 }

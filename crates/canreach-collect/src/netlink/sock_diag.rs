@@ -7,7 +7,7 @@ use canreach_snapshot::{
     Backlog, CgroupId, Cookie, Family, Ifindex, Mark, Port, Proto, Socket, SocketState,
 };
 
-use super::attr::{Attribute, Attributes, Malformed, family_of, number_of, push, split_header};
+use super::attr::{Attributes, Malformed, family_of, number_of, push, split_header};
 use super::message::Message;
 use super::socket::{NetlinkFamily, NetlinkSocket};
 use crate::error::ReadError;
@@ -22,11 +22,8 @@ const LISTEN: u8 = 10;
 
 const V6_ONLY: u16 = 11;
 const MARK: u16 = 15;
-const ULP_INFO: u16 = 19;
 const CGROUP_ID: u16 = 21;
 const SOCKET_OPTIONS: u16 = 22;
-/// Inside `INET_DIAG_ULP_INFO`.
-const ULP_NAME: u16 = 1;
 /// `INET_DIAG_REQ_PROTOCOL`: a protocol number that needs more than a byte.
 const REQUEST_PROTOCOL: u16 = 3;
 /// `IPPROTO_MPTCP`.
@@ -107,7 +104,6 @@ fn read_attributes(socket: &mut Socket, attributes: Attributes<'_>) -> Result<()
             V6_ONLY if socket.family == Family::Ipv6 => socket.v6only = Some(attribute.u8()? != 0),
             MARK => socket.mark = Some(Mark(attribute.u32()?)),
             CGROUP_ID => socket.cgroup = Some(CgroupId(attribute.u64()?)),
-            ULP_INFO => socket.mptcp |= is_mptcp(attribute),
             SOCKET_OPTIONS => {
                 // Bit fields of `struct inet_diag_sockopt`, which follow the byte order.
                 let bits = attribute.u8()?;
@@ -119,13 +115,6 @@ fn read_attributes(socket: &mut Socket, attributes: Attributes<'_>) -> Result<()
         }
     }
     Ok(())
-}
-
-fn is_mptcp(attribute: Attribute<'_>) -> bool {
-    attribute
-        .nested()
-        .filter_map(Result::ok)
-        .any(|attribute| attribute.kind == ULP_NAME && attribute.payload.starts_with(b"mptcp"))
 }
 
 /// The fixed part of a row, after family and state.
