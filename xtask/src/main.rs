@@ -24,6 +24,7 @@ usage: cargo xtask CHORE
   deny    licences, sources and unwanted crates
   tidy    dependency edges and house style, also what is only advice
   bench   canreach beside ss, netstat and lsof, as root; [i] [ii] [iii] [--rounds N] [--write]
+          --look COMMAND runs a shell command in the setting instead
 ";
 
 fn main() -> ExitCode {

@@ -16,6 +16,8 @@ struct Wish {
     settings: Vec<String>,
     rounds: Option<usize>,
     write: bool,
+    /// A shell command that runs in each setting, instead of the comparison: for strace and perf.
+    look: Option<String>,
 }
 
 /// `cargo xtask bench`.
@@ -45,6 +47,9 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     let measured = measure(root, &folder, &wish);
     fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
     let lines = measured?;
+    if wish.look.is_some() {
+        return Ok(());
+    }
     let text = table::render(&lines);
     println!("{text}");
     if wish.write {
@@ -59,6 +64,10 @@ fn parse(arguments: &[&str]) -> Result<Wish> {
     while let Some(argument) = rest.next() {
         match *argument {
             "--write" => wish.write = true,
+            "--look" => {
+                let command = rest.next().context("--look needs a shell command")?;
+                wish.look = Some((*command).to_owned());
+            }
             "--rounds" => {
                 let number = rest.next().context("--rounds needs a number")?;
                 wish.rounds = Some(number.parse().context("--rounds needs a number")?);
@@ -87,7 +96,7 @@ fn measure(root: &Path, folder: &Path, wish: &Wish) -> Result<Vec<Value>> {
     let mut lines = Vec::new();
     for name in &wish.settings {
         let cgroup = cgroup::create()?;
-        let measured = run_setting(name, wish.rounds, &cgroup, &canreach);
+        let measured = run_setting(name, wish, &cgroup, &canreach);
         // Also after a failure; the failure is what is reported.
         let removed = cgroup::remove(&cgroup);
         lines.extend(measured?);
@@ -97,20 +106,16 @@ fn measure(root: &Path, folder: &Path, wish: &Wish) -> Result<Vec<Value>> {
 }
 
 /// A network without anything but `lo`, and a PID namespace whose end is the end of all.
-fn run_setting(
-    name: &str,
-    rounds: Option<usize>,
-    cgroup: &Path,
-    canreach: &Path,
-) -> Result<Vec<Value>> {
+fn run_setting(name: &str, wish: &Wish, cgroup: &Path, canreach: &Path) -> Result<Vec<Value>> {
     let own = std::env::current_exe().context("find this program")?;
     println!("setting ({name})");
     let mut child = Command::new("unshare")
         .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
         .arg(own)
         .args([INSIDE, name])
-        .arg(rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string()))
+        .arg(wish.rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string()))
         .args([cgroup, canreach])
+        .args(&wish.look)
         // Its end tells the other side that this process is gone.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -122,6 +127,10 @@ fn run_setting(
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         bail!("setting ({name}): {}: {text}", output.status);
+    }
+    if wish.look.is_some() {
+        print!("{text}");
+        return Ok(Vec::new());
     }
     text.lines()
         .map(|line| serde_json::from_str(line).with_context(|| format!("read {line:?}")))

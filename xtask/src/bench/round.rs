@@ -12,12 +12,14 @@ use crate::bench::member::{self, LISTENING, MEMBER, READY};
 use crate::bench::setting::{self, Member, Setting, Work};
 use crate::bench::tool::{self, Tool, Who};
 
-/// The hidden chore: `SETTING ROUNDS CGROUP CANREACH`.
+/// The hidden chore: `SETTING ROUNDS CGROUP CANREACH [COMMAND]`.
 pub(crate) const INSIDE: &str = "bench-inside";
 
 /// Builds one setting and prints one JSON object per line, program and user.
 pub(crate) fn run_inside(arguments: &[&str]) -> Result<()> {
-    let [name, rounds, cgroup, canreach] = arguments else { bail!("usage: {INSIDE} ...") };
+    let [name, rounds, cgroup, canreach, look @ ..] = arguments else {
+        bail!("usage: {INSIDE} ...")
+    };
     let mut setting = setting::all().into_iter().find(|setting| setting.name == *name);
     let setting = setting.as_mut().with_context(|| format!("no setting {name}"))?;
     if let Ok(rounds) = rounds.parse() {
@@ -35,6 +37,16 @@ pub(crate) fn run_inside(arguments: &[&str]) -> Result<()> {
         bail!("ip link set lo up failed");
     }
     let members = build(setting, Path::new(cgroup))?;
+    if let [command] = look {
+        // In the command, `$CANREACH` and `$PORT` are the program and a port to ask about.
+        let status = Command::new("sh")
+            .args(["-c", command])
+            .env("CANREACH", canreach)
+            .env("PORT", setting.port.to_string())
+            .status();
+        println!("{command}: {}", status.context("start sh")?);
+        return Ok(());
+    }
     for who in Who::ALL {
         let tools = tool::all(Path::new(canreach), setting.port);
         check(setting, &tools, who)?;
