@@ -1,24 +1,21 @@
 //! The stages of the path, and the walk through them.
 
-use canreach_snapshot::Family;
+pub(crate) mod forward;
+pub mod group;
+pub(crate) mod hook;
+pub(crate) mod ingress;
+pub(crate) mod input;
+pub(crate) mod link;
+pub(crate) mod local;
+pub(crate) mod output;
+pub(crate) mod prerouting;
+pub mod receive;
+pub(crate) mod reply;
+pub(crate) mod route_input;
+pub(crate) mod socket_gate;
+pub(crate) mod socket_lookup;
+pub(crate) mod stage;
+pub(crate) mod trail;
 
-use crate::{AddressSet, Answer, Fate, Group, Host, Outcome, Question, UnknownReason, Verdict};
-
-/// Answers a question about a host.
-#[must_use]
-pub fn answer(_host: &Host<'_>, question: &Question) -> Answer {
-    let fate = Fate { outcome: Outcome::Unknown(UnknownReason::NotModelled), they_see: None };
-    Answer {
-        question: question.clone(),
-        verdict: Verdict::Unknown,
-        unsendable: AddressSet::empty(Family::of(question.to)),
-        groups: vec![Group {
-            sources: question.from.clone(),
-            ports: None,
-            fate,
-            steps: Vec::new(),
-            blockers: Vec::new(),
-            doubts: Vec::new(),
-        }],
-    }
-}
+pub use group::{answer, answer_with};
+pub use receive::{Summary, Walk};

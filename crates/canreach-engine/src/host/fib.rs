@@ -1,0 +1,191 @@
+//! The forwarding information base of one family: every table, indexed.
+//!
+//! Kernel counterpart: `struct fib_table`, `fib_unmerge` (net/ipv4/fib_frontend.c), `fib6_table`.
+//! Left out: route exceptions, expiry of routes.
+
+use std::collections::BTreeMap;
+
+use canreach_snapshot::{
+    Family, Ifindex, LinkSysctl, Netns, NextHop, NextHopFlags, NudState, Route, RouteProtocol,
+    RouteType, TableId,
+};
+
+use crate::host::flow::{Exit, Refusal, Way, WayKind};
+use crate::host::table::{Candidate, CandidateVerdict, Table, verdict_of};
+
+/// The most refusing routes that an answer tells apart. A block list of 100,000 blackhole routes is
+/// one reason, not 100,000.
+pub const MAX_NAMED_REFUSALS: usize = 64;
+
+/// Every table of one family.
+#[derive(Debug)]
+pub struct Fib {
+    pub(crate) tables: BTreeMap<TableId, Table>,
+    /// IPv4: tables local and main as the one trie they are until a rule is touched.
+    pub(crate) merged: Option<Table>,
+    ways: Vec<Way>,
+    /// For each way, the first route that leads it.
+    first_routes: Vec<usize>,
+    /// How many routes refuse packets.
+    refusing: usize,
+    /// IPv4: a local route that the kernel did not make itself is there.
+    pub(crate) has_foreign_local: bool,
+    /// IPv4: some route has realms.
+    pub(crate) has_realms: bool,
+}
+
+/// What says whether nexthops are usable.
+struct Usability {
+    /// Links whose nexthops without carrier are not used.
+    ignores_linkdown: Vec<Ifindex>,
+    /// IPv6: routers that were asked for and did not answer.
+    silent: Vec<(Ifindex, std::net::IpAddr)>,
+    blackhole_objects: Vec<u32>,
+}
+
+impl Fib {
+    /// Indexes the routes of one family.
+    pub(crate) fn new(netns: &Netns, family: Family) -> Self {
+        let usability = Usability::new(netns, family);
+        let mut numbers: BTreeMap<Way, u32> = BTreeMap::new();
+        let mut first_routes = Vec::new();
+        let mut by_table: BTreeMap<TableId, Vec<(&Route, Candidate)>> = BTreeMap::new();
+        for (index, route) in netns.routes.iter().enumerate() {
+            // A first packet carries no TOS, so routes that want one never match.
+            if route.family() == family && route.tos == 0 {
+                let candidate = usability.candidate(index, route, &mut numbers);
+                first_routes.resize(numbers.len(), index);
+                by_table.entry(route.table).or_default().push((route, candidate));
+            }
+        }
+        let merged = (family == Family::Ipv4).then(|| {
+            // With equal prefixes table local comes first (`fib_insert_alias` sorts by table).
+            let both = [TableId::LOCAL, TableId::MAIN].into_iter().flat_map(|table| {
+                by_table.get(&table).into_iter().flatten().map(move |(route, candidate)| {
+                    let rank = u32::from(table != TableId::LOCAL);
+                    (*route, Candidate { metric: rank, ..candidate.clone() }, candidate.metric)
+                })
+            });
+            let mut both: Vec<_> = both.collect();
+            both.sort_by_key(|(_, candidate, metric)| (candidate.metric, *metric));
+            Table::new(family, both.into_iter().map(|(route, candidate, _)| (route, candidate)))
+        });
+        let of_family = || netns.routes.iter().filter(|route| route.family() == family);
+        let tables =
+            by_table.into_iter().map(|(id, routes)| (id, Table::new(family, routes))).collect();
+        let mut ways: Vec<_> = numbers.into_iter().map(|(way, number)| (number, way)).collect();
+        ways.sort_unstable_by_key(|(number, _)| *number);
+        Self {
+            tables,
+            merged,
+            ways: ways.into_iter().map(|(_, way)| way).collect(),
+            first_routes,
+            refusing: of_family().filter(|route| WayKind::of(route.kind).is_none()).count(),
+            has_foreign_local: of_family().any(|route| {
+                route.kind == RouteType::Local && route.protocol != RouteProtocol::KERNEL
+            }),
+            has_realms: of_family().any(|route| route.realm.is_some_and(|realm| realm != 0)),
+        }
+    }
+
+    /// A way by its number.
+    #[must_use]
+    pub fn way(&self, number: u32) -> &Way {
+        &self.ways[number as usize]
+    }
+
+    /// The first route that leads a way: it stands for all of them where many sources are asked
+    /// about at once.
+    pub(crate) fn first_route(&self, way: u32) -> usize {
+        self.first_routes[way as usize]
+    }
+
+    /// Whether so few routes refuse packets that an answer may name each of them.
+    pub(crate) const fn names_refusals(&self) -> bool {
+        self.refusing <= MAX_NAMED_REFUSALS
+    }
+}
+
+impl Usability {
+    fn new(netns: &Netns, family: Family) -> Self {
+        let sysctl = match family {
+            Family::Ipv4 => LinkSysctl::IgnoreRoutesWithLinkdown,
+            Family::Ipv6 => LinkSysctl::V6IgnoreRoutesWithLinkdown,
+        };
+        let set = |value: Option<i64>| value.is_some_and(|value| value != 0);
+        // IPv6 reads the link's value alone, IPv4 that of `all` as well (`IN_DEV_ORCONF`).
+        let all = family == Family::Ipv4 && set(netns.sysctls.all.get(&sysctl).copied());
+        let ignores = |name: &str| all || set(netns.sysctls.of_link(sysctl, name));
+        let routers_matter = family == Family::Ipv6
+            && !set(netns.sysctls.all.get(&LinkSysctl::V6Forwarding).copied());
+        let failed = netns.neighbors.iter().filter(|neighbor| {
+            routers_matter
+                && Family::of(neighbor.address) == Family::Ipv6
+                && neighbor.state == NudState::Failed
+        });
+        let mut silent: Vec<_> =
+            failed.map(|neighbor| (neighbor.ifindex, neighbor.address)).collect();
+        silent.sort_unstable();
+        let objects = netns.nexthops.iter().filter(|object| object.blackhole);
+        Self {
+            ignores_linkdown: netns
+                .links
+                .iter()
+                .filter(|link| ignores(&link.name))
+                .map(|link| link.ifindex)
+                .collect(),
+            silent,
+            blackhole_objects: objects.map(|object| object.id).collect(),
+        }
+    }
+
+    fn candidate(
+        &self,
+        index: usize,
+        route: &Route,
+        numbers: &mut BTreeMap<Way, u32>,
+    ) -> Candidate {
+        let mut verdict = verdict_of(route.kind);
+        if route.nexthop_id.is_some_and(|id| self.blackhole_objects.contains(&id)) {
+            verdict = CandidateVerdict::Refuse(Refusal::Blackhole);
+        }
+        let usable = route.nexthops.iter().filter_map(|nexthop| self.exit(nexthop));
+        let exits: Vec<_> = usable.collect();
+        let kind = WayKind::of(route.kind).filter(|_| verdict == CandidateVerdict::Way);
+        let way = kind.map(|kind| {
+            let mut links: Vec<_> = exits.iter().map(|(exit, _)| *exit).collect();
+            links.sort_unstable();
+            links.dedup();
+            let mut all: Vec<_> = route.nexthops.iter().filter_map(|hop| hop.ifindex).collect();
+            all.sort_unstable();
+            all.dedup();
+            let preferred_source = route.preferred_source;
+            let way = Way { kind, exits: links, links: all, preferred_source };
+            let next = numbers.len() as u32;
+            *numbers.entry(way).or_insert(next)
+        });
+        Candidate {
+            route: index,
+            // Candidates that refuse have no way; nothing looks at the number then.
+            way: way.unwrap_or(0),
+            metric: route.metric,
+            verdict,
+            exits,
+            // RFC 4191's code for low is 3, for medium 0, for high 1 (`IPV6_DECODE_PREF`).
+            preference: route.preference.map_or(2, |code| (code ^ 2) & 3),
+        }
+    }
+
+    fn exit(&self, nexthop: &NextHop) -> Option<(Exit, bool)> {
+        let link = nexthop.ifindex?;
+        let no_carrier = nexthop.flags.has(NextHopFlags::LINK_DOWN)
+            && self.ignores_linkdown.binary_search(&link).is_ok();
+        if nexthop.flags.has(NextHopFlags::DEAD) || no_carrier {
+            return None;
+        }
+        let silent = nexthop
+            .gateway
+            .is_some_and(|gateway| self.silent.binary_search(&(link, gateway)).is_ok());
+        Some((Exit { link, gateway: nexthop.gateway.is_some() }, silent))
+    }
+}

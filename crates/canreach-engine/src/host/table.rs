@@ -1,0 +1,372 @@
+//! One routing table: the longest prefix that has a usable route.
+//!
+//! Kernel counterparts: `fib_table_lookup` (net/ipv4/fib_trie.c), `fib6_table_lookup` and
+//! `fib6_node_lookup` (net/ipv6). Prefixes are kept sorted, each with the one around it, so that a
+//! lookup is a binary search, and a lookup of every address at once is one pass. Left out: route
+//! exceptions (learned path MTUs and redirects), expiry.
+
+use std::collections::BTreeMap;
+
+use canreach_snapshot::{Family, Ifindex, Route, RouteType};
+
+use crate::host::flow::{Exit, Refusal};
+
+/// What a table says about one destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hit {
+    /// This route, with this way and this prefix length.
+    Route { route: usize, way: u32, length: u8 },
+    /// Refused by this route.
+    Refused { route: usize, refusal: Refusal },
+    /// `throw`: not found in this table, whatever shorter prefixes say.
+    Throw,
+}
+
+/// What decides between routes of one prefix, beside the routes themselves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Selector {
+    /// IPv4: the link asked for. IPv6: the link that scores.
+    pub(crate) device: Option<Ifindex>,
+    /// IPv6: routes of other links do not count.
+    pub(crate) strict: bool,
+    /// IPv6: routers that are known not to answer are left out at first.
+    pub(crate) reachable: bool,
+}
+
+/// What the table needs to know of a route; made once for each.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) route: usize,
+    pub(crate) way: u32,
+    pub(crate) metric: u32,
+    /// How it refuses; `None` if it does not. `Throw` is kept apart.
+    pub(crate) verdict: CandidateVerdict,
+    /// Usable exits, each with whether its router is known not to answer.
+    pub(crate) exits: Vec<(Exit, bool)>,
+    /// IPv6 router preference as the kernel scores it: 1 low, 2 medium, 3 high.
+    pub(crate) preference: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CandidateVerdict {
+    Way,
+    Refuse(Refusal),
+    Throw,
+}
+
+#[derive(Debug)]
+struct Node {
+    low: u128,
+    high: u128,
+    length: u8,
+    parent: Option<u32>,
+    /// Routes for every source.
+    plain: Vec<Candidate>,
+    /// Routes for some sources, longest source prefix first.
+    sourced: Vec<Sourced>,
+}
+
+#[derive(Debug)]
+struct Sourced {
+    low: u128,
+    high: u128,
+    length: u8,
+    candidates: Vec<Candidate>,
+}
+
+/// One routing table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    family: Family,
+    nodes: Vec<Node>,
+}
+
+impl Table {
+    /// Builds a table from its routes, in the order that ties are broken by.
+    pub(crate) fn new<'r>(
+        family: Family,
+        routes: impl IntoIterator<Item = (&'r Route, Candidate)>,
+    ) -> Self {
+        let mut keyed: Vec<_> = routes
+            .into_iter()
+            .map(|(route, candidate)| {
+                let (low, high) = route.destination.range();
+                // Without a length the kernel has a plain route, not a subtree of everything.
+                let source = route.source.filter(|source| source.length() > 0);
+                ((low, route.destination.length()), high, source, candidate)
+            })
+            .collect();
+        keyed.sort_by_key(|(key, ..)| *key);
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut open: Vec<u32> = Vec::new();
+        for ((low, length), high, source, candidate) in keyed {
+            let same = nodes.last().is_some_and(|node| node.low == low && node.length == length);
+            if !same {
+                while open.last().is_some_and(|index| nodes[*index as usize].high < low) {
+                    open.pop();
+                }
+                let parent = open.last().copied();
+                open.push(nodes.len() as u32);
+                nodes.push(Node {
+                    low,
+                    high,
+                    length,
+                    parent,
+                    plain: Vec::new(),
+                    sourced: Vec::new(),
+                });
+            }
+            let Some(node) = nodes.last_mut() else { continue };
+            match source {
+                None => node.plain.push(candidate),
+                Some(prefix) => {
+                    let (low, high) = prefix.range();
+                    let length = prefix.length();
+                    let known = node
+                        .sourced
+                        .iter_mut()
+                        .find(|group| group.low == low && group.length == length);
+                    match known {
+                        Some(group) => group.candidates.push(candidate),
+                        None => node.sourced.push(Sourced {
+                            low,
+                            high,
+                            length,
+                            candidates: vec![candidate],
+                        }),
+                    }
+                }
+            }
+        }
+        for node in &mut nodes {
+            // Metric ascending; the order of the dump breaks ties, and the sort keeps it.
+            node.plain.sort_by_key(|candidate| candidate.metric);
+            node.sourced.sort_by_key(|group| std::cmp::Reverse(group.length));
+            for group in &mut node.sourced {
+                group.candidates.sort_by_key(|candidate| candidate.metric);
+            }
+        }
+        Self { family, nodes }
+    }
+
+    /// Looks up one destination from one source.
+    pub(crate) fn look_up(&self, address: u128, source: u128, select: Selector) -> Option<Hit> {
+        let chain = self.chain(address);
+        let mut reachable = select;
+        if self.family == Family::Ipv6 && select.reachable {
+            if let Some(hit) = self.walk_chain(&chain, source, reachable) {
+                return Some(hit);
+            }
+            reachable.reachable = false;
+        }
+        self.walk_chain(&chain, source, reachable)
+    }
+
+    /// Source prefixes that can make a difference for one destination.
+    pub(crate) fn source_ranges(&self, address: u128) -> Vec<(u128, u128)> {
+        let sourced = self.chain(address).into_iter().flat_map(|node| &self.nodes[node].sourced);
+        sourced.map(|group| (group.low, group.high)).collect()
+    }
+
+    /// Looks up every destination from one source, and collects the destinations of each answer.
+    /// `key` says which answers count as one; `None` stands for "not found".
+    pub(crate) fn partition<K: Ord>(
+        &self,
+        source: u128,
+        select: Selector,
+        key: impl Fn(Option<Hit>) -> K,
+    ) -> BTreeMap<K, Vec<(u128, u128)>> {
+        let found = self.hit_of_each_node(source, select);
+        let last = crate::packet::field::Field::Source.last(self.family);
+        let mut result: BTreeMap<K, Vec<(u128, u128)>> = BTreeMap::new();
+        let mut add = |low: u128, high: u128, hit: Option<Hit>| {
+            result.entry(key(hit)).or_default().push((low, high));
+        };
+        // Prefixes nest, so a stack of open ones says which is innermost; `next` is the first
+        // address that is not accounted for, `None` once the last one is.
+        let mut open: Vec<usize> = Vec::new();
+        let mut next = Some(0);
+        for (index, node) in self.nodes.iter().enumerate() {
+            while let Some(top) =
+                open.last().copied().filter(|top| self.nodes[*top].high < node.low)
+            {
+                if let Some(start) = next.filter(|start| *start <= self.nodes[top].high) {
+                    add(start, self.nodes[top].high, found[top]);
+                    next = self.nodes[top].high.checked_add(1);
+                }
+                open.pop();
+            }
+            if let Some(start) = next.filter(|start| *start < node.low) {
+                add(start, node.low - 1, open.last().and_then(|top| found[*top]));
+                next = Some(node.low);
+            }
+            open.push(index);
+        }
+        while let Some(top) = open.pop() {
+            if let Some(start) = next.filter(|start| *start <= self.nodes[top].high) {
+                add(start, self.nodes[top].high, found[top]);
+                next = self.nodes[top].high.checked_add(1);
+            }
+        }
+        if let Some(start) = next.filter(|start| *start <= last) {
+            add(start, last, None);
+        }
+        result
+    }
+
+    /// The prefixes around an address, innermost first.
+    fn chain(&self, address: u128) -> Vec<usize> {
+        // The last prefix that starts at or before the address is the innermost, or lies beside it
+        // inside the innermost: prefixes of one start are sorted by length.
+        let after = self.nodes.partition_point(|node| node.low <= address);
+        let mut chain = Vec::new();
+        let mut next = after.checked_sub(1);
+        while let Some(index) = next {
+            if self.nodes[index].high >= address {
+                chain.push(index);
+            }
+            next = self.nodes[index].parent.map(|parent| parent as usize);
+        }
+        chain
+    }
+
+    /// `fib6_node_lookup`, then `fib6_backtrack`. Their oddity: where a prefix has routes for some
+    /// sources only, and none for this one, its routes for every source are passed over on the way
+    /// down (unless it is the default route), and are looked at on the way back.
+    fn walk_chain(&self, chain: &[usize], source: u128, select: Selector) -> Option<Hit> {
+        let start = chain.iter().position(|index| {
+            let node = &self.nodes[*index];
+            if node.sourced.is_empty() || node.length == 0 {
+                true
+            } else {
+                node.sourced.iter().any(|group| (group.low..=group.high).contains(&source))
+            }
+        })?;
+        chain[start..].iter().find_map(|index| self.select_at(*index, source, select))
+    }
+
+    /// One pass over all prefixes: what each says about addresses that no longer prefix holds.
+    fn hit_of_each_node(&self, source: u128, select: Selector) -> Vec<Option<Hit>> {
+        let pass = |select: Selector| {
+            let mut down: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
+            let mut back: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
+            for (index, node) in self.nodes.iter().enumerate() {
+                let parent = node.parent.map(|parent| parent as usize);
+                let here = self.select_at(index, source, select);
+                let here = here.or_else(|| parent.and_then(|parent| back[parent]));
+                let enters = node.sourced.is_empty()
+                    || node.length == 0
+                    || node.sourced.iter().any(|group| (group.low..=group.high).contains(&source));
+                down.push(if enters { here } else { parent.and_then(|parent| down[parent]) });
+                back.push(here);
+            }
+            down
+        };
+        let mut found = pass(select);
+        if self.family == Family::Ipv6 && select.reachable {
+            let second = pass(Selector { reachable: false, ..select });
+            for (hit, other) in found.iter_mut().zip(second) {
+                *hit = hit.or(other);
+            }
+        }
+        found
+    }
+
+    fn select_at(&self, index: usize, source: u128, select: Selector) -> Option<Hit> {
+        let node = &self.nodes[index];
+        let of_source =
+            node.sourced.iter().filter(|group| (group.low..=group.high).contains(&source));
+        let groups = of_source.map(|group| &group.candidates).chain([&node.plain]);
+        for candidates in groups {
+            let chosen = match self.family {
+                Family::Ipv4 => select_ipv4(candidates, select),
+                Family::Ipv6 => select_ipv6(candidates, select),
+            };
+            if let Some(candidate) = chosen {
+                return Some(match candidate.verdict {
+                    CandidateVerdict::Throw => Hit::Throw,
+                    CandidateVerdict::Refuse(refusal) => {
+                        Hit::Refused { route: candidate.route, refusal }
+                    }
+                    CandidateVerdict::Way => Hit::Route {
+                        route: candidate.route,
+                        way: candidate.way,
+                        length: node.length,
+                    },
+                });
+            }
+        }
+        None
+    }
+}
+
+/// `fib_table_lookup`: the first with a usable nexthop.
+fn select_ipv4(candidates: &[Candidate], select: Selector) -> Option<&Candidate> {
+    candidates.iter().find(|candidate| match candidate.verdict {
+        CandidateVerdict::Refuse(_) | CandidateVerdict::Throw => true,
+        CandidateVerdict::Way => candidate
+            .exits
+            .iter()
+            .any(|(exit, _)| select.device.is_none_or(|device| device == exit.link)),
+    })
+}
+
+/// `find_rr_leaf`: the best score of the smallest metric, else the best of all others.
+fn select_ipv6(candidates: &[Candidate], select: Selector) -> Option<&Candidate> {
+    let first_metric = candidates.first()?.metric;
+    let split = candidates.partition_point(|candidate| candidate.metric == first_metric);
+    let best = |candidates: &'_ [Candidate]| -> Option<usize> {
+        let mut best: Option<(u8, usize)> = None;
+        for (index, candidate) in candidates.iter().enumerate() {
+            let Some(score) = score_ipv6(candidate, select) else { continue };
+            // Strictly better: among equals the first one stays.
+            if best.is_none_or(|(known, _)| score > known) {
+                best = Some((score, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    };
+    let (first, rest) = candidates.split_at(split);
+    best(first).map(|index| &first[index]).or_else(|| best(rest).map(|index| &rest[index]))
+}
+
+/// `rt6_score_route`, the best over the nexthops.
+fn score_ipv6(candidate: &Candidate, select: Selector) -> Option<u8> {
+    let preference = candidate.preference << 2;
+    match candidate.verdict {
+        // Routes that refuse stand on `lo`.
+        CandidateVerdict::Refuse(_) | CandidateVerdict::Throw => {
+            let on_loopback = select.device == Some(canreach_snapshot::link::LOOPBACK_IFINDEX);
+            let device = if select.device.is_none() || on_loopback { 2 } else { 0 };
+            (device > 0 || !select.strict).then_some(device | preference)
+        }
+        CandidateVerdict::Way => candidate
+            .exits
+            .iter()
+            .filter(|(_, silent)| !(*silent && select.reachable))
+            .filter_map(|(exit, _)| {
+                let matches = select.device.is_none_or(|device| device == exit.link);
+                let device = if matches { 2 } else { 0 };
+                (matches || !select.strict).then_some(device | preference)
+            })
+            .max(),
+    }
+}
+
+/// How a type of route refuses, if it does.
+pub(crate) const fn verdict_of(kind: RouteType) -> CandidateVerdict {
+    match kind {
+        RouteType::Unicast
+        | RouteType::Local
+        | RouteType::Broadcast
+        | RouteType::Anycast
+        | RouteType::Multicast => CandidateVerdict::Way,
+        // `fib_props` gives NAT routes the error of blackholes; other numbers cannot be added.
+        RouteType::Blackhole | RouteType::Nat | RouteType::Other(_) => {
+            CandidateVerdict::Refuse(Refusal::Blackhole)
+        }
+        RouteType::Unreachable => CandidateVerdict::Refuse(Refusal::RouteUnreachable),
+        RouteType::Prohibit => CandidateVerdict::Refuse(Refusal::Prohibit),
+        RouteType::Throw => CandidateVerdict::Throw,
+    }
+}

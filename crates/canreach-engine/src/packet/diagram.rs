@@ -1,0 +1,401 @@
+//! A hash-consed decision diagram over whole fields: sets of packets, with equal sets having equal
+//! handles.
+//!
+//! A node tests one field and has one edge per interval of values. Nodes and edges live in two
+//! vectors and are never freed: a diagram is dropped with the answer it was built for. The same code
+//! works on plain values and on the classes of [`crate::packet::atoms`]: an interval is an interval.
+//! Left out: reordering, garbage collection.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+use canreach_snapshot::Family;
+
+use crate::packet::field::Field;
+use crate::packet::packet_set::PacketSet;
+
+/// The most nodes of one diagram. Four million edges of 32 bytes are what a question may cost.
+pub const MAX_NODES: usize = 1 << 20;
+/// The most edges of one diagram.
+pub const MAX_EDGES: usize = 1 << 22;
+
+/// A hasher that gives the same numbers in every process, so that nothing here is random.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct FixedHasher(u64);
+
+impl Hasher for FixedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // An odd multiplier from the golden ratio, 2^64 / 1.618, spreads neighbours apart.
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.write_u64(value as u64);
+        self.write_u64((value >> 64) as u64);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // The high bits are the well mixed ones; hash tables look at the low ones.
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+/// A hash map whose hashes are the same in every process.
+pub type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<FixedHasher>>;
+
+/// One edge: up to and including this value, from where the edge before it ended.
+type Edge = (u128, PacketSet);
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    field: Field,
+    first: u32,
+    count: u32,
+    /// The node before it with the same hash, plus one; 0 for none.
+    previous: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Operation {
+    And,
+    Or,
+    Difference,
+    Exists(Field),
+    Forall(Field),
+}
+
+/// The arena that sets of packets live in.
+#[derive(Debug)]
+pub struct Diagram {
+    family: Family,
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    unique: FixedMap<u64, u32>,
+    memo: FixedMap<(Operation, PacketSet, PacketSet), PacketSet>,
+    breached: bool,
+}
+
+impl Diagram {
+    /// An empty arena for packets of one family.
+    #[must_use]
+    pub fn new(family: Family) -> Self {
+        Self {
+            family,
+            nodes: Vec::new(),
+            edges: Vec::new(),
+            unique: FixedMap::default(),
+            memo: FixedMap::default(),
+            breached: false,
+        }
+    }
+
+    /// IPv4 or IPv6.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Whether a named limit was reached. From then on sets are too small: no answer may rest on
+    /// them.
+    #[must_use]
+    pub const fn is_breached(&self) -> bool {
+        self.breached
+    }
+
+    /// How many nodes it holds.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether it holds no node: every set so far is nothing or everything.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The packets whose field lies in one of these closed ranges, which are ascending, disjoint and
+    /// not adjacent.
+    pub fn ranges(&mut self, field: Field, ranges: &[(u128, u128)]) -> PacketSet {
+        let last = field.last(self.family);
+        let mut edges = Vec::with_capacity(2 * ranges.len() + 1);
+        for (low, high) in ranges {
+            if *low > 0 {
+                edges.push((low - 1, PacketSet::NONE));
+            }
+            edges.push((*high, PacketSet::ALL));
+        }
+        if edges.last().is_none_or(|(upper, _)| *upper < last) {
+            edges.push((last, PacketSet::NONE));
+        }
+        self.node(field, &edges)
+    }
+
+    /// Packets in both.
+    pub fn and(&mut self, a: PacketSet, b: PacketSet) -> PacketSet {
+        self.apply(Operation::And, a.min(b), a.max(b))
+    }
+
+    /// Packets in either.
+    pub fn or(&mut self, a: PacketSet, b: PacketSet) -> PacketSet {
+        self.apply(Operation::Or, a.min(b), a.max(b))
+    }
+
+    /// Packets in the first that are not in the second.
+    pub fn difference(&mut self, a: PacketSet, b: PacketSet) -> PacketSet {
+        self.apply(Operation::Difference, a, b)
+    }
+
+    /// Packets not in it.
+    pub fn not(&mut self, a: PacketSet) -> PacketSet {
+        self.difference(PacketSet::ALL, a)
+    }
+
+    /// Packets that are in it for some value of the field.
+    pub fn exists(&mut self, field: Field, a: PacketSet) -> PacketSet {
+        self.quantify(Operation::Exists(field), field, a)
+    }
+
+    /// Packets that are in it for every value of the field.
+    pub fn forall(&mut self, field: Field, a: PacketSet) -> PacketSet {
+        self.quantify(Operation::Forall(field), field, a)
+    }
+
+    /// Packets that would be in it if the field had this value.
+    pub fn cofactor(&mut self, field: Field, value: u128, a: PacketSet) -> PacketSet {
+        let Some(node) = self.inner(a) else { return a };
+        if node.field > field {
+            return a;
+        }
+        let edges = self.edges_of(node).to_vec();
+        if node.field == field {
+            let index = edges.partition_point(|(upper, _)| *upper < value);
+            return edges.get(index).map_or(PacketSet::NONE, |(_, child)| *child);
+        }
+        let edges: Vec<_> = edges
+            .into_iter()
+            .map(|(upper, child)| (upper, self.cofactor(field, value, child)))
+            .collect();
+        self.node(node.field, &edges)
+    }
+
+    /// The fields it depends on, ascending.
+    #[must_use]
+    pub fn support(&self, a: PacketSet) -> Vec<Field> {
+        let mut fields = Vec::new();
+        let mut seen = vec![false; self.nodes.len()];
+        let mut open = vec![a];
+        while let Some(set) = open.pop() {
+            let Some(node) = self.inner(set) else { continue };
+            if std::mem::replace(&mut seen[set.index()], true) {
+                continue;
+            }
+            fields.push(node.field);
+            open.extend(self.edges_of(node).iter().map(|(_, child)| *child));
+        }
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+    }
+
+    /// One packet of the set: the lowest value of each field it depends on. `None` if it is empty.
+    #[must_use]
+    pub fn pick(&self, a: PacketSet) -> Option<Vec<(Field, u128)>> {
+        let mut values = Vec::new();
+        let mut set = a;
+        while let Some(node) = self.inner(set) {
+            let mut low = 0;
+            let mut next = None;
+            for (upper, child) in self.edges_of(node) {
+                if *child != PacketSet::NONE {
+                    next = Some((low, *child));
+                    break;
+                }
+                low = upper.saturating_add(1);
+            }
+            let (value, child) = next?;
+            values.push((node.field, value));
+            set = child;
+        }
+        (set == PacketSet::ALL).then_some(values)
+    }
+
+    /// The field it tests first, and the intervals of it with what is left to test; `None` for
+    /// nothing and for everything.
+    #[must_use]
+    pub fn intervals(&self, a: PacketSet) -> Option<(Field, Vec<(u128, u128, PacketSet)>)> {
+        let node = self.inner(a)?;
+        let mut low = 0;
+        let mut intervals = Vec::with_capacity(node.count as usize);
+        for (upper, child) in self.edges_of(node) {
+            intervals.push((low, *upper, *child));
+            low = upper.saturating_add(1);
+        }
+        Some((node.field, intervals))
+    }
+
+    fn inner(&self, set: PacketSet) -> Option<Node> {
+        set.is_inner().then(|| self.nodes[set.index()])
+    }
+
+    fn edges_of(&self, node: Node) -> &[Edge] {
+        &self.edges[node.first as usize..(node.first + node.count) as usize]
+    }
+
+    /// The one node with these edges: made only if it is not there yet.
+    pub(crate) fn node(&mut self, field: Field, edges: &[Edge]) -> PacketSet {
+        let start = self.edges.len();
+        for (upper, child) in edges {
+            match self.edges[start..].last_mut() {
+                Some(last) if last.1 == *child => last.0 = *upper,
+                Some(_) | None => self.edges.push((*upper, *child)),
+            }
+        }
+        if self.edges.len() - start == 1 {
+            let child = self.edges[start].1;
+            self.edges.truncate(start);
+            return child;
+        }
+        let mut hasher = FixedHasher::default();
+        field.hash(&mut hasher);
+        self.edges[start..].hash(&mut hasher);
+        let hash = hasher.finish();
+        let newest = self.unique.get(&hash).copied().unwrap_or(0);
+        let mut candidate = newest;
+        while candidate != 0 {
+            let node = self.nodes[candidate as usize - 1];
+            if node.field == field && *self.edges_of(node) == self.edges[start..] {
+                self.edges.truncate(start);
+                return PacketSet::from_index(candidate as usize - 1);
+            }
+            candidate = node.previous;
+        }
+        if self.nodes.len() >= MAX_NODES || self.edges.len() > MAX_EDGES {
+            self.breached = true;
+            self.edges.truncate(start);
+            return PacketSet::NONE;
+        }
+        let count = (self.edges.len() - start) as u32;
+        self.nodes.push(Node { field, first: start as u32, count, previous: newest });
+        self.unique.insert(hash, self.nodes.len() as u32);
+        PacketSet::from_index(self.nodes.len() - 1)
+    }
+
+    fn apply(&mut self, operation: Operation, a: PacketSet, b: PacketSet) -> PacketSet {
+        if let Some(known) = terminal(operation, a, b) {
+            return known;
+        }
+        if let Some(known) = self.memo.get(&(operation, a, b)) {
+            return *known;
+        }
+        let (left, right) = (self.inner(a), self.inner(b));
+        let field = match (left, right) {
+            (Some(left), Some(right)) => left.field.min(right.field),
+            (Some(only), None) | (None, Some(only)) => only.field,
+            // Two terminals are always decided above.
+            (None, None) => return PacketSet::NONE,
+        };
+        let last = field.last(self.family);
+        let own = |node: Option<Node>, set: PacketSet, diagram: &Self| match node {
+            Some(node) if node.field == field => diagram.edges_of(node).to_vec(),
+            Some(_) | None => vec![(last, set)],
+        };
+        let (left, right) = (own(left, a, self), own(right, b, self));
+        let mut edges = Vec::with_capacity(left.len() + right.len());
+        let (mut i, mut j) = (0, 0);
+        while i < left.len() && j < right.len() {
+            let upper = left[i].0.min(right[j].0);
+            let (x, y) = (left[i].1, right[j].1);
+            let child = match operation {
+                // Operands that commute are kept sorted, so that one entry of the memo serves both.
+                Operation::And | Operation::Or => self.apply(operation, x.min(y), x.max(y)),
+                Operation::Difference | Operation::Exists(_) | Operation::Forall(_) => {
+                    self.apply(operation, x, y)
+                }
+            };
+            edges.push((upper, child));
+            i += usize::from(left[i].0 == upper);
+            j += usize::from(right[j].0 == upper);
+        }
+        let result = self.node(field, &edges);
+        self.memo.insert((operation, a, b), result);
+        result
+    }
+
+    fn quantify(&mut self, operation: Operation, field: Field, a: PacketSet) -> PacketSet {
+        let Some(node) = self.inner(a) else { return a };
+        if node.field > field {
+            return a;
+        }
+        if let Some(known) = self.memo.get(&(operation, a, a)) {
+            return *known;
+        }
+        let edges = self.edges_of(node).to_vec();
+        let result = if node.field == field {
+            let first = edges[0].1;
+            edges[1..].iter().fold(first, |result, (_, child)| match operation {
+                Operation::Exists(_) => self.or(result, *child),
+                Operation::And | Operation::Or | Operation::Difference | Operation::Forall(_) => {
+                    self.and(result, *child)
+                }
+            })
+        } else {
+            let edges: Vec<_> = edges
+                .into_iter()
+                .map(|(upper, child)| (upper, self.quantify(operation, field, child)))
+                .collect();
+            self.node(node.field, &edges)
+        };
+        self.memo.insert((operation, a, a), result);
+        result
+    }
+}
+
+/// What an operation gives without looking inside, where that is known.
+fn terminal(operation: Operation, a: PacketSet, b: PacketSet) -> Option<PacketSet> {
+    let (none, all) = (PacketSet::NONE, PacketSet::ALL);
+    match operation {
+        Operation::And => match (a, b) {
+            _ if a == none || b == none => Some(none),
+            _ if a == all || a == b => Some(b),
+            _ if b == all => Some(a),
+            _ => None,
+        },
+        Operation::Or => match (a, b) {
+            _ if a == all || b == all => Some(all),
+            _ if a == none || a == b => Some(b),
+            _ if b == none => Some(a),
+            _ => None,
+        },
+        Operation::Difference => match (a, b) {
+            _ if a == none || b == all || a == b => Some(none),
+            _ if b == none => Some(a),
+            _ => None,
+        },
+        Operation::Exists(_) | Operation::Forall(_) => None,
+    }
+}

@@ -1,0 +1,114 @@
+//! From fates to an answer: groups of sources, and the verdict.
+//!
+//! *Kernel:* none.
+//! *Decides:* which sources count, the order of groups, the verdict.
+//! *Reads:* the question, own addresses, broadcast routes.
+//! *Not modelled:* nothing.
+
+use canreach_snapshot::Family;
+
+use crate::host::Host;
+use crate::path::receive::Walk;
+use crate::{AddressSet, Answer, Arrival, Group, Outcome, Question, Verdict};
+
+/// Answers a question about a host.
+#[must_use]
+pub fn answer(host: &Host<'_>, question: &Question) -> Answer {
+    answer_with(&mut Walk::new(host, question.family()), host, question)
+}
+
+/// Answers a question with a walk that may have answered others before.
+pub fn answer_with(walk: &mut Walk<'_, '_>, host: &Host<'_>, question: &Question) -> Answer {
+    let local = matches!(question.via, Arrival::Local { .. });
+    let family = question.family();
+    let unsendable =
+        if local { AddressSet::empty(family) } else { host.unsendable(family).clone() };
+    let mut groups = Vec::new();
+    for (set, result) in walk.results(question) {
+        for (sources, ports) in walk.sets().read(set) {
+            // The kernel chooses a local client's source, so what was asked for stands for it.
+            let sources =
+                if local { question.from.clone() } else { sources.intersection(&question.from) };
+            if sources.is_empty() && !local {
+                continue;
+            }
+            groups.push(Group {
+                sources,
+                ports,
+                fate: result.fate.clone(),
+                steps: result.steps.clone(),
+                blockers: result.blockers.clone(),
+                doubts: result.doubts.clone(),
+            });
+        }
+    }
+    debug_assert!(local || is_partition(&groups, &question.from), "groups partition the sources");
+    let counts = |group: &Group| group.sources.difference(&unsendable);
+    let some_count = local || groups.iter().any(|group| !counts(group).is_empty());
+    let weight =
+        |group: &Group| size(&if some_count { counts(group) } else { group.sources.clone() });
+    // The sort is stable, and the order before it follows the addresses.
+    groups.sort_by_cached_key(|group| {
+        let first = group.sources.ranges().first().copied();
+        (std::cmp::Reverse(weight(group)), group.ports.is_some(), first, group.ports.clone())
+    });
+    let verdict =
+        verdict(groups.iter().filter(|group| local || !some_count || !counts(group).is_empty()));
+    let unsendable = unsendable.intersection(&question.from);
+    Answer { question: question.clone(), verdict, unsendable, groups }
+}
+
+/// How many addresses a set holds, as far as a number goes.
+pub(crate) fn size(set: &AddressSet) -> u128 {
+    set.ranges()
+        .iter()
+        .fold(0_u128, |sum, (low, high)| sum.saturating_add((high - low).saturating_add(1)))
+}
+
+fn verdict<'g>(groups: impl Iterator<Item = &'g Group>) -> Verdict {
+    let (mut yes, mut no, mut unknown) = (false, false, false);
+    for group in groups {
+        match group.fate.outcome {
+            Outcome::Delivered(_) => yes = true,
+            Outcome::Stopped(_) => no = true,
+            Outcome::Unknown(_) => unknown = true,
+        }
+    }
+    match (yes, no, unknown) {
+        (true, true, _) => Verdict::Partly,
+        (true, false, false) => Verdict::Yes,
+        (false, true, false) => Verdict::No,
+        (_, _, true) | (false, false, false) => Verdict::Unknown,
+    }
+}
+
+/// Whether the groups make up the sources asked about, each source with each port once.
+fn is_partition(groups: &[Group], from: &AddressSet) -> bool {
+    let whole = AddressSet::empty(from.family());
+    let union = groups.iter().fold(whole, |sum, group| sum.union(&group.sources));
+    let disjoint = groups.iter().enumerate().all(|(index, one)| {
+        groups[index + 1..].iter().all(|other| {
+            let meet = !one.sources.intersection(&other.sources).is_empty();
+            !meet || ports_disjoint(one.ports.as_deref(), other.ports.as_deref())
+        })
+    });
+    union == *from && disjoint
+}
+
+fn ports_disjoint(one: Option<&[(u16, u16)]>, other: Option<&[(u16, u16)]>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    one.iter().all(|(low, high)| other.iter().all(|(from, to)| high < from || to < low))
+}
+
+/// Addresses of a family that no neighbour can send from, beside this machine's own.
+pub(crate) const fn never_sources(family: Family) -> &'static [(u128, u128)] {
+    match family {
+        Family::Ipv4 => &[
+            (0x0000_0000, 0x00ff_ffff),
+            (0x7f00_0000, 0x7fff_ffff),
+            (0xe000_0000, 0xefff_ffff),
+            (0xffff_ffff, 0xffff_ffff),
+        ],
+        Family::Ipv6 => &[(0, 1), (0xff << 120, u128::MAX)],
+    }
+}

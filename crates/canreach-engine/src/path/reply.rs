@@ -1,0 +1,448 @@
+//! The way back: the SYN-ACK, the reset, the ICMP error, a UDP server's answer.
+//!
+//! *Kernel:* `inet_csk_route_req`, `inet6_csk_route_req`, `ip_route_output_key_hash_rcu`,
+//! `ip6_route_output_flags`, `inet_select_addr`.
+//! *Decides:* [`WayBack`]: whether an answer leaves by the link the packet came in by.
+//! *Reads:* routes, policy rules, the socket's device, mark and user, addresses.
+//! *Not modelled:* what routers and peers do with an answer that leaves by another link; neighbour
+//! resolution of the next router; XFRM.
+
+use std::net::IpAddr;
+
+use canreach_snapshot::address::address_value;
+use canreach_snapshot::link::LOOPBACK_IFINDEX;
+use canreach_snapshot::{
+    Address, AddressFlags, Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, LinkSysctl, Port,
+    Proto, Scope, TableId,
+};
+
+use crate::AddressSet;
+use crate::host::Host;
+use crate::host::flow::{Flow, Found, PortTerm, Term, Way, WayKind};
+use crate::host::table::{Hit, Selector};
+use crate::packet::diagram::Diagram;
+use crate::packet::packet_set::PacketSet;
+use crate::path::output::{Sender, output};
+use crate::path::stage::{Asked, Finding, Partition};
+use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
+
+/// What the route of an answer is looked up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct AnswerKey {
+    /// Its source; `None` where the route chooses it.
+    pub(crate) source: Option<IpAddr>,
+    /// The link its socket is bound to.
+    pub(crate) device: Option<Ifindex>,
+    pub(crate) mark: u32,
+    pub(crate) uid: u32,
+    /// The protocol number in its header; 0 for ARP.
+    pub(crate) protocol: u8,
+    /// Its source port, where it has ports.
+    pub(crate) port: Option<Port>,
+    /// Its source need not be an address of this machine (IP_TRANSPARENT).
+    pub(crate) transparent: bool,
+}
+
+impl AnswerKey {
+    /// A reset, or an ICMP error: sent by the kernel itself, for the address dialled.
+    pub(crate) fn refusal(asked: &Asked<'_>) -> Self {
+        let (protocol, port) = match (asked.proto, asked.family) {
+            (Proto::Tcp, _) => (Proto::Tcp.number(), Some(asked.port)),
+            (Proto::Udp, family) => (icmp_number(family), None),
+        };
+        Self { source: Some(asked.to), protocol, port, ..Self::icmp_error(asked.family) }
+    }
+
+    /// An ICMP error from a machine that does not have the address dialled.
+    pub(crate) const fn icmp_error(family: Family) -> Self {
+        Self {
+            source: None,
+            device: None,
+            mark: 0,
+            uid: 0,
+            protocol: icmp_number(family),
+            port: None,
+            transparent: false,
+        }
+    }
+}
+
+const fn icmp_number(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => 1,
+        Family::Ipv6 => 58,
+    }
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WayBack {
+    /// Out by the link the packet came in by; by this way, unless the kernel just assumes that the
+    /// peer is there.
+    Back { way: Option<u32> },
+    /// Nowhere; what said so, by its place among routes or rules.
+    None { route: Option<usize>, rule: Option<usize> },
+    /// The address dialled may not be a source.
+    SourceNotLocal,
+    /// Out by a link behind which the sender is not, or is hidden.
+    By { link: Ifindex, vpn: bool },
+    /// By one of several links.
+    Multipath { route: usize },
+    /// Depends on a rule that cannot be judged.
+    Rule { rule: usize },
+    /// Depends on the layout of tables local and main.
+    Layout,
+}
+
+/// Where the answers to all sources go.
+pub(crate) fn way_back(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+) -> Vec<(PacketSet, WayBack)> {
+    let none = WayBack::None { route: None, rule: None };
+    let source_fails = key.source.is_some_and(|source| {
+        Family::of(source) == Family::Ipv4 && !key.transparent && !is_source(host, source)
+    });
+    if source_fails {
+        return vec![(PacketSet::ALL, WayBack::SourceNotLocal)];
+    }
+    if key.device.is_some_and(|device| !host.link(device).is_some_and(|link| link.is_up())) {
+        return vec![(PacketSet::ALL, none)];
+    }
+    let mut parts = Vec::new();
+    for (within, flow) in flows(host, sets, asked, key) {
+        let assumed =
+            key.device.filter(|_| asked.family == Family::Ipv4 && flow.vrf_table.is_none());
+        for (set, found) in host.look_up(sets, &flow, within) {
+            let refused = matches!(found, Found::Refused { .. });
+            let Some(device) = assumed.filter(|_| refused) else {
+                parts.push((set, judge(host, asked, key, found)));
+                continue;
+            };
+            // "Apparently, routing tables are wrong": the kernel asks for the peer on the device.
+            let prefixes = host.on_link(device).iter().copied();
+            let near = sets.from_sources(&AddressSet::from_prefixes(asked.family, prefixes));
+            let there = sets.and(set, near);
+            let elsewhere = sets.difference(set, near);
+            let back = if is_arrival(host, asked, device) {
+                WayBack::Back { way: None }
+            } else {
+                WayBack::By { link: device, vpn: is_vpn(host, device) }
+            };
+            parts.push((there, back));
+            parts.push((elsewhere, judge(host, asked, key, found)));
+        }
+    }
+    parts.retain(|(set, _)| !set.is_empty());
+    parts
+}
+
+/// The lookups an answer needs: IPv6 ties answers to link-local peers to the link.
+fn flows(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+) -> Vec<(PacketSet, Flow)> {
+    let port = |port: Option<Port>| port.map_or(PortTerm::Absent, |port| PortTerm::Is(port.0));
+    // Resets leave through the VRF the packet came in by, accepted ones if the sysctl says so.
+    let accept = match asked.proto {
+        Proto::Tcp => GlobalSysctl::TcpL3mdevAccept,
+        Proto::Udp => GlobalSysctl::UdpL3mdevAccept,
+    };
+    let by_kernel = key.uid == 0 && key.device.is_none() && key.protocol != asked.proto.number();
+    let vrf = match key.device.and_then(|device| host.link(device)) {
+        Some(device) => host.vrf_of(device),
+        None => asked.vrf.filter(|_| by_kernel || host.sysctl(accept).is_set()),
+    };
+    // A VRF's own link directs the lookup to its table, and is no nexthop (`l3mdev_update_flow`).
+    let is_master = |device: Ifindex| vrf.is_some_and(|(master, _)| master == device);
+    let flow = Flow {
+        family: asked.family,
+        destination: Term::AnySource,
+        source: Term::Is(key.source.map_or(0, address_value)),
+        iif: LOOPBACK_IFINDEX,
+        oif: key.device.filter(|device| !is_master(*device)),
+        mark: key.mark,
+        uid: key.uid,
+        vrf_table: vrf.map(|(_, table)| table),
+        protocol: key.protocol,
+        source_port: port(key.port),
+        destination_port: if key.port.is_some() {
+            PortTerm::AnySourcePort
+        } else {
+            PortTerm::Absent
+        },
+        strict: asked.family == Family::Ipv6 && key.device.is_some(),
+    };
+    match asked.family {
+        Family::Ipv4 => vec![(PacketSet::ALL, flow)],
+        Family::Ipv6 => {
+            let low = 0xfe80_u128 << 112;
+            let link_local =
+                AddressSet::from_ranges(Family::Ipv6, [(low, low | (u128::MAX >> 10))]);
+            let near = sets.from_sources(&link_local);
+            let oif = key.device.or(Some(asked.link.ifindex));
+            let far = sets.not(near);
+            vec![(near, Flow { oif, strict: true, ..flow }), (far, flow)]
+        }
+    }
+}
+
+fn judge(host: &Host<'_>, asked: &Asked<'_>, key: &AnswerKey, found: Found) -> WayBack {
+    let (route, number) = match found {
+        Found::Route { route, way } => (route, way),
+        Found::Refused { route, rule, .. } => return WayBack::None { route, rule },
+        Found::Unjudged { rule } => return WayBack::Rule { rule },
+        Found::LayoutMatters => return WayBack::Layout,
+    };
+    let way = host.fib(asked.family).way(number);
+    // To an address of this machine: it never gets to the link.
+    if way.kind == WayKind::Local {
+        return WayBack::None { route: Some(route), rule: None };
+    }
+    let exits =
+        || way.exits.iter().filter(|exit| key.device.is_none_or(|d| takes(host, d, exit.link)));
+    let back = exits().filter(|exit| is_arrival(host, asked, exit.link)).count();
+    let Some(first) = exits().next() else {
+        return WayBack::None { route: Some(route), rule: None };
+    };
+    if back > 0 && back < exits().count() {
+        return WayBack::Multipath { route };
+    }
+    if back == 0 {
+        let vpn = exits().all(|exit| is_vpn(host, exit.link));
+        return WayBack::By { link: first.link, vpn };
+    }
+    if from_loopback(host, key, first.link) {
+        return WayBack::None { route: Some(route), rule: None };
+    }
+    WayBack::Back { way: Some(number) }
+}
+
+/// Whether a socket bound to `device` sends by `link`: that link itself, or one of its VRF.
+fn takes(host: &Host<'_>, device: Ifindex, link: Ifindex) -> bool {
+    let vrf = |ifindex| host.link(ifindex).and_then(|link| host.vrf_of(link));
+    device == link || vrf(link).is_some_and(|(master, _)| master == device)
+}
+
+/// A source in 127.0.0.0/8 does not leave by a link that is no loopback (`__mkroute_output`).
+fn from_loopback(host: &Host<'_>, key: &AnswerKey, link: Ifindex) -> bool {
+    let is_loopback = matches!(key.source, Some(IpAddr::V4(source)) if source.is_loopback());
+    is_loopback
+        && host.link(link).is_some_and(|link| {
+            !link.is_loopback()
+                && link.kind != LinkKind::Vrf
+                && !host.link_sysctl(LinkSysctl::RouteLocalnet, link).is_set()
+        })
+}
+
+fn is_arrival(host: &Host<'_>, asked: &Asked<'_>, link: Ifindex) -> bool {
+    let vrf = host.link(link).and_then(|link| host.vrf_of(link));
+    link == asked.link.ifindex
+        || link == asked.routed_link.ifindex
+        || (vrf.is_some() && vrf == asked.vrf)
+}
+
+fn is_vpn(host: &Host<'_>, link: Ifindex) -> bool {
+    host.link(link).is_some_and(|link| {
+        matches!(link.kind, LinkKind::Tun | LinkKind::Wireguard | LinkKind::Ppp)
+    })
+}
+
+/// Whether this machine may use an IPv4 address as a source (`__ip_dev_find`): configured somewhere,
+/// or local by table local, which is the merged trie as long as there is one.
+pub(crate) fn is_source(host: &Host<'_>, address: IpAddr) -> bool {
+    let fib = host.fib(Family::Ipv4);
+    let table = match host.is_split() {
+        Some(false) => fib.merged.as_ref(),
+        Some(true) | None => fib.tables.get(&TableId::LOCAL),
+    };
+    let select = Selector { device: None, strict: false, reachable: false };
+    let hit = table.and_then(|table| table.look_up(address_value(address), 0, select));
+    let is_local =
+        matches!(hit, Some(Hit::Route { way, .. }) if fib.way(way).kind == WayKind::Local);
+    is_local || host.entries_of(address).next().is_some()
+}
+
+/// What senders see of a refusal that the kernel sends them: itself where it gets back, silence where
+/// it does not, and no telling where the networks outside decide.
+pub(crate) fn seen_refusals(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+    refusal: TheySee,
+) -> Vec<(PacketSet, Option<TheySee>)> {
+    way_back(host, sets, asked, key)
+        .into_iter()
+        .map(|(set, way)| {
+            let seen = match way {
+                WayBack::Back { .. } => Some(refusal),
+                WayBack::None { .. } | WayBack::SourceNotLocal | WayBack::By { vpn: true, .. } => {
+                    Some(asked.silence())
+                }
+                WayBack::By { vpn: false, .. }
+                | WayBack::Multipath { .. }
+                | WayBack::Rule { .. }
+                | WayBack::Layout => None,
+            };
+            (set, seen)
+        })
+        .collect()
+}
+
+/// The reply stage and, for answers that get out, the output stage.
+pub(crate) fn reply(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+) -> (Partition, Partition) {
+    let stage = Stage::Reply;
+    let silence = Some(asked.silence());
+    let mut replies = Partition::new();
+    let mut outputs = Partition::new();
+    for (set, way) in way_back(host, sets, asked, key) {
+        let stop = |reason, subject| Finding::stop(stage, reason, subject, silence);
+        let unknown =
+            |reason, subject| Finding::doubt(stage, reason, DoubtEffect::MayStop, subject);
+        let mut leaves_by = asked.link.ifindex;
+        let finding = match way {
+            WayBack::Back { way } => {
+                replies.extend(source_choice(host, sets, asked, key, set, way));
+                Finding::pass(stage, Some(Subject::Link(asked.link.ifindex)))
+            }
+            WayBack::None { route, rule } => {
+                let subject = route.map(Subject::Route).or(rule.map(Subject::PolicyRule));
+                stop(DropReason::NoReplyRoute, subject)
+            }
+            WayBack::SourceNotLocal => stop(DropReason::ReplySourceNotLocal, None),
+            WayBack::By { link, vpn: true } => {
+                leaves_by = link;
+                stop(DropReason::VpnReply, Some(Subject::Link(link)))
+            }
+            WayBack::By { link, vpn: false } => {
+                leaves_by = link;
+                unknown(UnknownReason::ReplyElsewhere, Some(Subject::Link(link)))
+            }
+            WayBack::Multipath { route } => {
+                unknown(UnknownReason::Multipath, Some(Subject::Route(route)))
+            }
+            WayBack::Rule { rule } => {
+                unknown(UnknownReason::Unread, Some(Subject::PolicyRule(rule)))
+            }
+            WayBack::Layout => unknown(UnknownReason::FibLayout, None),
+        };
+        replies.push((set, finding));
+        outputs.push((set, output(host, asked.family, Sender::Server(leaves_by))));
+    }
+    (replies, outputs)
+}
+
+/// Doubts about the marks of sockets, where some rule asks for a mark.
+pub(crate) fn mark_doubts(host: &Host<'_>, family: Family) -> Vec<Doubt> {
+    let asks = host.rules(family).iter().any(|(_, rule)| rule.mark_mask != 0);
+    let gaps = host.netns().gaps.iter().enumerate();
+    gaps.filter(|(_, gap)| asks && gap.subject == GapSubject::SocketMarks)
+        .map(|(index, _)| Doubt {
+            stage: Stage::Reply,
+            reason: host.gap_reason(index),
+            effect: DoubtEffect::MayStop,
+            subject: Some(Subject::Gap(index)),
+        })
+        .collect()
+}
+
+/// Where the route chooses the source of an answer: a doubt for the senders who would get it from
+/// another address than the one they dialled.
+fn source_choice(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+    within: PacketSet,
+    way: Option<u32>,
+) -> Partition {
+    if key.source.is_some() {
+        return Partition::new();
+    }
+    let way = way.map(|number| host.fib(asked.family).way(number));
+    let differs = match asked.family {
+        Family::Ipv4 => {
+            if chosen_ipv4(host, asked, way) == Some(asked.to) {
+                PacketSet::NONE
+            } else {
+                within
+            }
+        }
+        Family::Ipv6 => {
+            let chosen = chosen_ipv6(host, sets, asked, way);
+            sets.difference(within, chosen)
+        }
+    };
+    let subject = way.is_none().then_some(Subject::Link(asked.link.ifindex));
+    let effect = DoubtEffect::MayStop;
+    let doubt = Finding::doubt(Stage::Reply, UnknownReason::ReplyAddress, effect, subject);
+    if differs.is_empty() { Partition::new() } else { vec![(differs, doubt)] }
+}
+
+/// The source of the route, else the first primary address of the link (`inet_select_addr`).
+fn chosen_ipv4(host: &Host<'_>, asked: &Asked<'_>, way: Option<&Way>) -> Option<IpAddr> {
+    let preferred = way.and_then(|way| way.preferred_source);
+    let suits = |address: &&Address| {
+        address.prefix.family() == Family::Ipv4
+            && !address.is_secondary()
+            && address.scope <= Scope::LINK
+    };
+    let addresses = &host.netns().addresses;
+    let of_link = |link: Ifindex| {
+        let positions = host.addresses_of(link).iter();
+        positions.map(|index| &addresses[*index]).find(suits).map(Address::address)
+    };
+    preferred.or_else(|| of_link(asked.link.ifindex)).or_else(|| {
+        // Without one there, the first suitable address of any link, in the order of links.
+        host.netns().links.iter().find_map(|link| of_link(link.ifindex))
+    })
+}
+
+/// The sources that the address dialled is chosen for (`ipv6_dev_get_saddr`), as far as it can be
+/// told: it is the only candidate of its scope on the link.
+fn chosen_ipv6(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    way: Option<&Way>,
+) -> PacketSet {
+    if let Some(preferred) = way.and_then(|way| way.preferred_source) {
+        return if preferred == asked.to { PacketSet::ALL } else { PacketSet::NONE };
+    }
+    let addresses = &host.netns().addresses;
+    let usable =
+        |address: &&Address| matches!(address.address(), IpAddr::V6(_)) && !address.is_tentative();
+    let deprecated = |address: &Address| address.flags.has(AddressFlags::DEPRECATED);
+    let is_near = |address: IpAddr| matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+    let on_link = || {
+        let positions = host.addresses_of(asked.link.ifindex).iter();
+        positions.map(|index| &addresses[*index]).filter(usable)
+    };
+    let only = |near: bool| {
+        let of_scope = || on_link().filter(move |address| is_near(address.address()) == near);
+        let fresh = of_scope().filter(|address| !deprecated(address)).count();
+        let mut left = of_scope().filter(|address| fresh == 0 || !deprecated(address));
+        let first = left.next().map(Address::address);
+        first.filter(|_| left.next().is_none()) == Some(asked.to)
+    };
+    let low = 0xfe80_u128 << 112;
+    let link_local = AddressSet::from_ranges(Family::Ipv6, [(low, low | (u128::MAX >> 10))]);
+    let near = sets.from_sources(&link_local);
+    let far = sets.not(near);
+    match (only(true), only(false)) {
+        (true, true) => PacketSet::ALL,
+        (true, false) => near,
+        (false, true) => far,
+        (false, false) => PacketSet::NONE,
+    }
+}

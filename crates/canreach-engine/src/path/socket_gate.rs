@@ -1,0 +1,54 @@
+//! What may still refuse a packet once its socket is found.
+//!
+//! *Kernel:* `tcp_conn_request`, `sk_acceptq_is_full`, `sk_filter_trim_cap`, `tcp_v6_conn_request`.
+//! *Decides:* the accept queue is full; doubts about cgroup programs.
+//! *Reads:* backlogs, BPF attachments of control groups, the gap about them.
+//! *Not modelled:* socket filters, MD5 and AO keys, IP_MINTTL, security modules, SYN cookies, receive
+//! buffers.
+
+use canreach_snapshot::{AttachPoint, Backlog, GapSubject, Proto};
+
+use crate::host::Host;
+use crate::path::stage::Finding;
+use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, TheySee, UnknownReason};
+
+/// The gates of the sockets that could get it.
+pub(crate) fn socket_gate(host: &Host<'_>, proto: Proto, sockets: &[SocketIndex]) -> Finding {
+    let stage = Stage::Gate;
+    let mut doubts = Vec::new();
+    for (index, program) in host.netns().bpf.iter().enumerate() {
+        // Which groups lie below which is not known here, so a program of any group may apply.
+        if matches!(program.point, AttachPoint::CgroupIngress(_)) {
+            doubts.push(Doubt {
+                stage,
+                reason: UnknownReason::OpaqueProgram,
+                effect: DoubtEffect::MayStop,
+                subject: Some(Subject::Bpf(index)),
+            });
+        }
+    }
+    for (index, gap) in host.netns().gaps.iter().enumerate() {
+        if gap.subject == GapSubject::CgroupBpf {
+            doubts.push(Doubt {
+                stage,
+                reason: host.gap_reason(index),
+                effect: DoubtEffect::MayStop,
+                subject: Some(Subject::Gap(index)),
+            });
+        }
+    }
+    let is_full = |index: &&SocketIndex| {
+        proto == Proto::Tcp && host.netns().sockets[index.0].backlog.is_some_and(Backlog::is_full)
+    };
+    let full: Vec<_> = sockets.iter().filter(is_full).collect();
+    let Some(first) = full.first() else { return Finding::doubtful(stage, doubts) };
+    let subject = Some(Subject::Socket(**first));
+    if full.len() < sockets.len() {
+        // Which member of the group is asked depends on a secret hash.
+        let (reason, effect) = (UnknownReason::Multipath, DoubtEffect::MayStop);
+        doubts.push(Doubt { stage, reason, effect, subject });
+        return Finding::doubtful(stage, doubts);
+    }
+    let stop = Finding::stop(stage, DropReason::BacklogFull, subject, Some(TheySee::Timeout));
+    Finding { doubts, ..stop }
+}

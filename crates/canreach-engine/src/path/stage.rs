@@ -1,0 +1,159 @@
+//! What a stage is asked and what it hands on: a partition of all packets by what it finds.
+//!
+//! *Kernel:* none; the stages follow `reference` section 1 of the receive path, function by function.
+//! *Decides:* nothing by itself.
+//! *Reads:* nothing.
+//! *Not modelled:* nothing is left out here; each stage names what it leaves out.
+
+use std::net::IpAddr;
+
+use canreach_snapshot::address::address_value;
+use canreach_snapshot::{Family, Ifindex, Link, Port, Proto, TableId};
+
+use crate::host::Host;
+use crate::packet::packet_set::PacketSet;
+use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, TheySee, UnknownReason};
+
+/// What a stage found for some packets. Its doubts are met before its stop.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Finding {
+    /// The stage.
+    pub(crate) stage: Stage,
+    /// The object that decided, if it let them pass.
+    pub(crate) subject: Option<Subject>,
+    /// What cannot be judged here.
+    pub(crate) doubts: Vec<Doubt>,
+    /// What stops them here.
+    pub(crate) stop: Option<Stop>,
+    /// The path ends here: asking what comes after makes no sense.
+    pub(crate) ends: bool,
+    /// At the socket stage: who gets it.
+    pub(crate) sockets: Vec<SocketIndex>,
+}
+
+/// A stop, and what the sender would see if it is the first one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Stop {
+    /// Why.
+    pub(crate) reason: DropReason,
+    /// The object that decides.
+    pub(crate) subject: Option<Subject>,
+    /// What the sender sees.
+    pub(crate) they_see: Option<TheySee>,
+}
+
+/// A partition of packets by what a stage found. What no part holds passes without a trace.
+pub(crate) type Partition = Vec<(PacketSet, Finding)>;
+
+impl Finding {
+    /// They pass.
+    pub(crate) const fn pass(stage: Stage, subject: Option<Subject>) -> Self {
+        Self { stage, subject, doubts: Vec::new(), stop: None, ends: false, sockets: Vec::new() }
+    }
+
+    /// They are stopped; the path is walked on as if they were not.
+    pub(crate) const fn stop(
+        stage: Stage,
+        reason: DropReason,
+        subject: Option<Subject>,
+        they_see: Option<TheySee>,
+    ) -> Self {
+        let stop = Some(Stop { reason, subject, they_see });
+        Self { stage, subject: None, doubts: Vec::new(), stop, ends: false, sockets: Vec::new() }
+    }
+
+    /// They are stopped, and nothing comes after.
+    pub(crate) const fn end(
+        stage: Stage,
+        reason: DropReason,
+        subject: Option<Subject>,
+        they_see: Option<TheySee>,
+    ) -> Self {
+        let stop = Some(Stop { reason, subject, they_see });
+        Self { stage, subject: None, doubts: Vec::new(), stop, ends: true, sockets: Vec::new() }
+    }
+
+    /// They pass as far as can be told.
+    pub(crate) const fn doubtful(stage: Stage, doubts: Vec<Doubt>) -> Self {
+        Self { stage, subject: None, doubts, stop: None, ends: false, sockets: Vec::new() }
+    }
+
+    /// One thing that cannot be judged.
+    pub(crate) fn doubt(
+        stage: Stage,
+        reason: UnknownReason,
+        effect: DoubtEffect,
+        subject: Option<Subject>,
+    ) -> Self {
+        Self::doubtful(stage, vec![Doubt { stage, reason, effect, subject }])
+    }
+
+    /// Says nothing: passes, without subject or doubt.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.subject.is_none() && self.doubts.is_empty() && self.stop.is_none() && !self.ends
+    }
+}
+
+/// What is asked of every stage: the part of a question that does not depend on the source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) family: Family,
+    pub(crate) proto: Proto,
+    pub(crate) port: Port,
+    /// The address dialled.
+    pub(crate) to: IpAddr,
+    /// The link that receives: the bridge or bond, if a port of one was asked for.
+    pub(crate) link: &'a Link,
+    /// The link that input routing sees: the VRF, if the link is part of one.
+    pub(crate) routed_link: &'a Link,
+    /// The VRF and its table.
+    pub(crate) vrf: Option<(Ifindex, TableId)>,
+}
+
+impl<'a> Asked<'a> {
+    /// Prepares a question about packets from a link; `None` if there is no such link.
+    pub(crate) fn new(
+        host: &Host<'a>,
+        proto: Proto,
+        port: Port,
+        to: IpAddr,
+        via: Ifindex,
+    ) -> Option<Self> {
+        let link = host.receiving_link(via)?;
+        let vrf = host.vrf_of(link);
+        // `l3mdev_l3_rcv` hands packets to the VRF's own link, except IPv6 ones whose addresses only
+        // mean something on the link itself (`vrf_ip6_rcv`).
+        let keeps_link = needs_strict(to);
+        let routed_link =
+            vrf.filter(|_| !keeps_link).and_then(|(master, _)| host.link(master)).unwrap_or(link);
+        let family = Family::of(to);
+        Some(Self { family, proto, port, to, link, routed_link, vrf })
+    }
+
+    /// The address dialled, as a number.
+    pub(crate) const fn value(&self) -> u128 {
+        address_value(self.to)
+    }
+
+    /// What a sender sees when nothing comes back.
+    pub(crate) const fn silence(&self) -> TheySee {
+        silence(self.proto)
+    }
+}
+
+/// What a sender sees when nothing comes back.
+pub(crate) const fn silence(proto: Proto) -> TheySee {
+    match proto {
+        Proto::Tcp => TheySee::Timeout,
+        Proto::Udp => TheySee::Silence,
+    }
+}
+
+/// IPv6 addresses that only mean something on one link (`rt6_need_strict`): link-local ones and
+/// groups.
+pub(crate) const fn needs_strict(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_multicast(),
+    }
+}

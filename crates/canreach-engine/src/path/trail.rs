@@ -1,0 +1,201 @@
+//! Trails: what befell some packets, stage by stage, and the fate that makes.
+//!
+//! *Kernel:* none.
+//! *Decides:* the [`Fate`] of packets from what the stages found, stop by stop and doubt by doubt.
+//! *Reads:* findings only.
+//! *Not modelled:* nothing; what cannot be judged has become a doubt by now.
+
+use crate::packet::diagram::{Diagram, FixedMap};
+use crate::packet::packet_set::PacketSet;
+use crate::path::stage::{Finding, Partition};
+use crate::{
+    Blocker, Doubt, DoubtEffect, Fate, Outcome, SocketIndex, Stage, Step, StepResult, TheySee,
+};
+
+/// Number of a finding in a [`Findings`].
+pub(crate) type FindingId = u32;
+
+/// Findings, each kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    numbers: FixedMap<Finding, FindingId>,
+}
+
+impl Findings {
+    fn number(&mut self, finding: &Finding) -> FindingId {
+        if let Some(number) = self.numbers.get(finding) {
+            return *number;
+        }
+        let number = self.list.len() as FindingId;
+        self.list.push(finding.clone());
+        self.numbers.insert(finding.clone(), number);
+        number
+    }
+
+    fn of<'f>(&'f self, trail: &'f Trail) -> impl Iterator<Item = &'f Finding> {
+        trail.findings.iter().map(|number| &self.list[*number as usize])
+    }
+}
+
+/// Packets that everything so far happened to alike.
+#[derive(Debug, Clone)]
+pub(crate) struct Trail {
+    /// The packets.
+    pub(crate) set: PacketSet,
+    findings: Vec<FindingId>,
+    /// Nothing comes after.
+    ended: bool,
+}
+
+impl Trail {
+    /// The start: all packets, nothing happened.
+    pub(crate) fn start() -> Vec<Self> {
+        vec![Self { set: PacketSet::ALL, findings: Vec::new(), ended: false }]
+    }
+}
+
+/// The most trails of one question. Each is a group of sources that differs from all others.
+pub(crate) const MAX_TRAILS: usize = 4096;
+
+/// Walks all trails through one stage. `None` if that makes too many of them.
+pub(crate) fn overlay(
+    sets: &mut Diagram,
+    findings: &mut Findings,
+    trails: Vec<Trail>,
+    partition: &Partition,
+) -> Option<Vec<Trail>> {
+    let mut trails = trails;
+    for (cell, finding) in partition {
+        if cell.is_empty() {
+            continue;
+        }
+        let number = findings.number(finding);
+        let mut next = Vec::with_capacity(trails.len() + 1);
+        for trail in trails {
+            let known = finding.is_silent()
+                && findings.of(&trail).any(|known| known.stage == finding.stage);
+            let inside = sets.and(trail.set, *cell);
+            if trail.ended || known || inside.is_empty() {
+                next.push(trail);
+                continue;
+            }
+            let outside = sets.difference(trail.set, *cell);
+            if !outside.is_empty() {
+                next.push(Trail { set: outside, ..trail.clone() });
+            }
+            let mut passed = trail.findings;
+            passed.push(number);
+            next.push(Trail { set: inside, findings: passed, ended: finding.ends });
+        }
+        if next.len() > MAX_TRAILS {
+            return None;
+        }
+        trails = next;
+    }
+    Some(trails)
+}
+
+/// What a trail comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Result {
+    pub(crate) fate: Fate,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) blockers: Vec<Blocker>,
+    pub(crate) doubts: Vec<Doubt>,
+}
+
+/// Reads a trail to its end. `success` is what a sender sees whom nothing stops.
+pub(crate) fn conclude(findings: &Findings, trail: &Trail, success: TheySee) -> Result {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut blockers: Vec<Blocker> = Vec::new();
+    let mut doubts: Vec<Doubt> = Vec::new();
+    let mut sockets: &[SocketIndex] = &[];
+    let mut first_stop = None;
+    for finding in findings.of(trail) {
+        add_step(&mut steps, finding);
+        doubts.extend(finding.doubts.iter().cloned());
+        if let Some(stop) = &finding.stop {
+            first_stop = first_stop.or(Some((doubts.len(), stop)));
+            let blocker = Blocker {
+                stage: finding.stage,
+                reason: stop.reason,
+                subject: stop.subject.clone(),
+            };
+            if !blockers.contains(&blocker) {
+                blockers.push(blocker);
+            }
+        }
+        if !finding.sockets.is_empty() {
+            sockets = &finding.sockets;
+        }
+    }
+    let fate = match first_stop {
+        None => match doubts.first() {
+            Some(first) => Fate { outcome: Outcome::Unknown(first.reason), they_see: None },
+            None => Fate { outcome: Outcome::Delivered(sockets.to_vec()), they_see: Some(success) },
+        },
+        Some((before, _)) if doubts[..before].iter().any(redirects) => {
+            Fate { outcome: Outcome::Unknown(doubts[0].reason), they_see: None }
+        }
+        Some((before, stop)) => {
+            let answer_in_doubt =
+                is_answer(stop.they_see) && doubts.iter().any(|doubt| doubt.stage == Stage::Output);
+            let they_see = stop.they_see.filter(|_| before == 0 && !answer_in_doubt);
+            Fate { outcome: Outcome::Stopped(stop.reason), they_see }
+        }
+    };
+    Result { fate, steps, blockers, doubts }
+}
+
+const fn redirects(doubt: &Doubt) -> bool {
+    matches!(doubt.effect, DoubtEffect::MayRedirect)
+}
+
+/// Whether the sender hears it from this machine: rules at output could still stop the message.
+fn is_answer(they_see: Option<TheySee>) -> bool {
+    match they_see {
+        Some(
+            TheySee::Refused
+            | TheySee::NetworkUnreachable
+            | TheySee::HostUnreachable
+            | TheySee::PermissionDenied
+            | TheySee::ProtocolUnavailable,
+        ) => true,
+        Some(
+            TheySee::Connected
+            | TheySee::Timeout
+            | TheySee::InvalidArgument
+            | TheySee::AddressNotAvailable
+            | TheySee::Delivered
+            | TheySee::Silence,
+        )
+        | None => false,
+    }
+}
+
+/// One step for each stage: its first stop, else its first doubt, else what let the packet pass.
+fn add_step(steps: &mut Vec<Step>, finding: &Finding) {
+    let doubt = finding.doubts.first();
+    let (result, subject) = match (&finding.stop, doubt) {
+        (Some(stop), _) => (StepResult::Stop(stop.reason), stop.subject.clone()),
+        (None, Some(doubt)) => (StepResult::Unknown(doubt.reason), doubt.subject.clone()),
+        (None, None) => (StepResult::Ok, finding.subject.clone()),
+    };
+    let rank = |result: StepResult| match result {
+        StepResult::Ok => 0,
+        StepResult::Unknown(_) => 1,
+        StepResult::Stop(_) => 2,
+    };
+    match steps.iter_mut().find(|step| step.stage == finding.stage) {
+        None => steps.push(Step { stage: finding.stage, result, subject }),
+        Some(step) if rank(result) > rank(step.result) => {
+            step.result = result;
+            step.subject = subject;
+        }
+        Some(step) if rank(result) == rank(step.result) && step.subject.is_none() => {
+            step.subject = subject;
+        }
+        Some(_) => {}
+    }
+}
