@@ -67,6 +67,9 @@ impl Hasher for FixedHasher {
 /// A hash map whose hashes are the same in every process.
 pub type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<FixedHasher>>;
 
+/// The first and last value of an interval, and what is left to test inside it.
+pub type Interval = (u128, u128, PacketSet);
+
 /// One edge: up to and including this value, from where the edge before it ended.
 type Edge = (u128, PacketSet);
 
@@ -247,7 +250,7 @@ impl Diagram {
     /// The field it tests first, and the intervals of it with what is left to test; `None` for
     /// nothing and for everything.
     #[must_use]
-    pub fn intervals(&self, a: PacketSet) -> Option<(Field, Vec<(u128, u128, PacketSet)>)> {
+    pub fn intervals(&self, a: PacketSet) -> Option<(Field, Vec<Interval>)> {
         let node = self.inner(a)?;
         let mut low = 0;
         let mut intervals = Vec::with_capacity(node.count as usize);

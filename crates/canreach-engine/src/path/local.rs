@@ -162,7 +162,7 @@ fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalIn
             Finding::doubt(stage, UnknownReason::FibLayout, DoubtEffect::MayRedirect, None)
         }
         Found::Refused { refusal, route, rule } => {
-            let subject = route.map(Subject::Route).or(rule.map(Subject::PolicyRule));
+            let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
             let (reason, seen) = refused(host, family, refusal);
             Finding::stop(stage, reason, subject, Some(seen))
         }

@@ -41,8 +41,8 @@ pub struct Walk<'h, 'a> {
     findings: Findings,
     arrivals: FixedMap<ArrivalKey, Rc<Entry>>,
     replies: FixedMap<(ArrivalKey, AnswerKey), Rc<Vec<Partition>>>,
-    refusals: FixedMap<ArrivalKey, Rc<Vec<(PacketSet, Option<TheySee>)>>>,
-    summaries: FixedMap<(ArrivalKey, Vec<(PacketSet, Tail)>), Rc<Summary>>,
+    refusals: FixedMap<ArrivalKey, Rc<Refusals>>,
+    summaries: FixedMap<Class, Rc<Summary>>,
     rules: RuleNeeds,
 }
 
@@ -88,6 +88,12 @@ enum Tail {
     Missed { reason: DropReason, key: Option<AnswerKey>, broadcast: bool },
     Group { listened: bool },
 }
+
+/// What senders see of a refusal, by source.
+type Refusals = Vec<(PacketSet, Option<TheySee>)>;
+
+/// What makes two questions one to a [`Summary`].
+type Class = (ArrivalKey, Vec<(PacketSet, Tail)>);
 
 /// What policy rules ask for: lookups that differ in nothing else are the same.
 #[derive(Debug, Clone, Copy)]
@@ -479,7 +485,7 @@ impl<'h, 'a> Walk<'h, 'a> {
         port: Port,
         entry: &Entry,
         broadcast: bool,
-    ) -> Rc<Vec<(PacketSet, Option<TheySee>)>> {
+    ) -> Rc<Refusals> {
         if broadcast {
             return Rc::new(vec![(PacketSet::ALL, Some(silence(key.proto)))]);
         }

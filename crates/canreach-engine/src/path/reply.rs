@@ -316,7 +316,7 @@ pub(crate) fn reply(
                 Finding::pass(stage, Some(Subject::Link(asked.link.ifindex)))
             }
             WayBack::None { route, rule } => {
-                let subject = route.map(Subject::Route).or(rule.map(Subject::PolicyRule));
+                let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
                 stop(DropReason::NoReplyRoute, subject)
             }
             WayBack::SourceNotLocal => stop(DropReason::ReplySourceNotLocal, None),

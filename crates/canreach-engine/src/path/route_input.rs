@@ -286,7 +286,7 @@ fn dispatch(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> (Option<Subject
         Found::Unjudged { rule } => unknown(UnknownReason::Unread, Some(Subject::PolicyRule(rule))),
         Found::LayoutMatters => unknown(UnknownReason::FibLayout, None),
         Found::Refused { refusal, route, rule } => {
-            let subject = route.map(Subject::Route).or(rule.map(Subject::PolicyRule));
+            let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
             (None, refused(host, asked, refusal, subject))
         }
         Found::Route { route, way } => {
