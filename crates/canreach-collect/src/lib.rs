@@ -8,6 +8,8 @@ mod capability;
 mod cgroup;
 mod directory;
 mod error;
+mod firewall;
+mod kernel_module;
 mod machine;
 mod namespace;
 pub mod netlink;
@@ -99,7 +101,14 @@ impl CollectError {
 pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
     let own = netns::own_id().ok();
     let subject = match netns::locate(&scope.netns) {
-        None => namespace::read(scope)?,
+        None => {
+            let mut reading = namespace::read(scope)?;
+            if scope.filters {
+                // Files of this system speak of the namespace it runs in, not of others.
+                reading.netns.firewall.hints = firewall::hint::read();
+            }
+            reading
+        }
         Some((path, name)) => {
             let (file, _) = netns::open(&path, &name)?;
             let mut reading = netns::inside(&file, &name, || namespace::read(scope))?;

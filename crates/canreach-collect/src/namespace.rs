@@ -13,7 +13,7 @@ use crate::netlink::link::LinkRow;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
 use crate::netlink::{address, link, neighbor, nexthop, policy_rule, route, sock_diag};
 use crate::proc::{fib_layout, sysctl};
-use crate::{CollectError, Scope, SocketScope, netns};
+use crate::{CollectError, Scope, SocketScope, firewall, netns};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {
@@ -35,6 +35,7 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     read_policy_rules(&mut netns, &mut rtnetlink);
     read_neighbors(&mut netns, &mut rtnetlink);
     read_sockets(&mut netns, scope.sockets, privileged);
+    read_filters(&mut netns, scope.filters);
     Ok(Reading { netns, privileged })
 }
 
@@ -222,4 +223,29 @@ fn has_mptcp_sockets(protocols: &str) -> bool {
         let count = line.split_ascii_whitespace().nth(2);
         count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 0)
     })
+}
+
+/// What says that filters were not looked for.
+const FILTERS: [GapSubject; 8] = [
+    GapSubject::NftRuleset,
+    GapSubject::LegacyTables(Family::Ipv4),
+    GapSubject::LegacyTables(Family::Ipv6),
+    GapSubject::Xdp,
+    GapSubject::Tc,
+    GapSubject::CgroupBpf,
+    GapSubject::SkLookup,
+    GapSubject::NetfilterBpf,
+];
+
+fn read_filters(netns: &mut Netns, wanted: bool) {
+    if wanted {
+        netns.firewall = firewall::presence::read(&mut netns.gaps);
+        return;
+    }
+    netns.bpf.clear();
+    netns.gaps.extend(FILTERS.map(|subject| Gap {
+        subject,
+        reason: GapReason::NotRead,
+        detail: "packet filters were not asked for".to_owned(),
+    }));
 }

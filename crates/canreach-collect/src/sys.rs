@@ -55,3 +55,20 @@ pub(crate) fn open_by_handle(mount: BorrowedFd<'_>, id: u64) -> io::Result<Owned
     // SAFETY: the call has just opened it for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Reads an option of a socket into `value`, which also holds what is asked for
+/// (`getsockopt(2)`). Returns how many bytes the kernel wrote.
+pub(crate) fn read_socket_option(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes at most `length` bytes to `value`, which is that long, and the
+    // length to `length`; both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut length)
+    };
+    if result == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
+}

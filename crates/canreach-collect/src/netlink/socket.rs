@@ -29,6 +29,8 @@ pub(crate) enum NetlinkFamily {
     Route,
     /// `NETLINK_SOCK_DIAG`.
     SockDiag,
+    /// `NETLINK_NETFILTER`.
+    Netfilter,
 }
 
 impl NetlinkFamily {
@@ -37,6 +39,7 @@ impl NetlinkFamily {
         match self {
             Self::Route => None,
             Self::SockDiag => Some(rustix::net::netlink::SOCK_DIAG),
+            Self::Netfilter => Some(rustix::net::netlink::NETFILTER),
         }
     }
 }

@@ -1,0 +1,5 @@
+//! What packet filters a namespace has: that they are there, not yet what they decide.
+
+pub(crate) mod hint;
+pub(crate) mod legacy;
+pub(crate) mod presence;

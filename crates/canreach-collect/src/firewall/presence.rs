@@ -1,0 +1,50 @@
+//! Which packet filters are loaded, and what stands in for that where it cannot be read.
+
+use canreach_snapshot::{Family, Firewall, Gap, GapReason, GapSubject};
+
+use super::legacy;
+use crate::error::ReadError;
+use crate::kernel_module::{KernelModules, Presence};
+use crate::netlink::nft;
+use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
+
+/// What rewrites the addresses of packets: all of NAT is in the first, transparent proxies in the
+/// next two; the others hand packets to programs, balance load, or translate prefixes.
+const REWRITERS: [&str; 6] =
+    ["nf_nat", "nf_tproxy_ipv4", "nf_tproxy_ipv6", "nfnetlink_queue", "ip_vs", "ip6t_NPT"];
+
+/// Reads the packet filters of the calling thread's namespace.
+pub(crate) fn read(gaps: &mut Vec<Gap>) -> Firewall {
+    let mut firewall = Firewall::default();
+    let modules = KernelModules::default();
+    let known = gaps.len();
+    read_nft(&mut firewall, &modules, gaps);
+    for family in Family::BOTH {
+        firewall.legacy_tables.extend(legacy::read(family, gaps));
+    }
+    if gaps.len() > known {
+        let absent = |module: &str| modules.presence(module) == Presence::Absent;
+        firewall.cannot_redirect = REWRITERS.iter().all(|module| absent(module));
+    }
+    firewall
+}
+
+fn read_nft(firewall: &mut Firewall, modules: &KernelModules, gaps: &mut Vec<Gap>) {
+    // Asking would load the module. What is not loaded has no rules.
+    if modules.presence("nf_tables") == Presence::Absent {
+        return;
+    }
+    let ruleset = NetlinkSocket::open(NetlinkFamily::Netfilter)
+        .map_err(|error| ReadError::os("open a netfilter socket", error))
+        .and_then(|mut nfnetlink| nft::read(&mut nfnetlink));
+    match ruleset {
+        Ok(ruleset) => {
+            let ruleset = ruleset.unwrap_or_default();
+            firewall.nft_generation = ruleset.generation;
+            firewall.chains = ruleset.chains;
+        }
+        // A kernel without netfilter's sockets has no nftables either.
+        Err(error) if error.reason() == GapReason::Unsupported => {}
+        Err(error) => gaps.push(error.gap(GapSubject::NftRuleset)),
+    }
+}
