@@ -52,35 +52,41 @@ pub(crate) fn hook_doubts(
             add(UnknownReason::OpaqueProgram, effect, Subject::Bpf(index));
         }
     }
-    for (index, gap) in netns.gaps.iter().enumerate() {
-        let hides = match &gap.subject {
-            GapSubject::NftRuleset => stage != Stage::Forward,
-            GapSubject::LegacyTables(of) => *of == family && stage != Stage::Forward,
-            GapSubject::NetfilterBpf => stage == Stage::Input,
-            GapSubject::Links
-            | GapSubject::Addresses(_)
-            | GapSubject::Routes(_)
-            | GapSubject::PolicyRules(_)
-            | GapSubject::Nexthops
-            | GapSubject::Neighbors
-            | GapSubject::Sysctl(_)
-            | GapSubject::Sockets(..)
-            | GapSubject::SocketDetails(..)
-            | GapSubject::SocketMarks
-            | GapSubject::Owners
-            | GapSubject::FibLayout
-            | GapSubject::Xdp
-            | GapSubject::Tc
-            | GapSubject::CgroupBpf
-            | GapSubject::SkLookup
-            | GapSubject::Netns(_) => false,
-        };
-        if hides {
-            let effect = if netns.firewall.cannot_redirect { DoubtEffect::MayStop } else { effect };
-            add(host.gap_reason(index), effect, Subject::Gap(index));
+    let could = if netns.firewall.cannot_redirect { DoubtEffect::MayStop } else { effect };
+    doubts.extend(gap_doubts(host, stage, could, |subject| match stage {
+        Stage::Forward => false,
+        Stage::Input if *subject == GapSubject::NetfilterBpf => true,
+        Stage::Link
+        | Stage::Ingress
+        | Stage::Prerouting
+        | Stage::Route
+        | Stage::Input
+        | Stage::Socket
+        | Stage::Gate
+        | Stage::Reply
+        | Stage::Output => {
+            *subject == GapSubject::NftRuleset || *subject == GapSubject::LegacyTables(family)
         }
-    }
+    }));
     doubts
+}
+
+/// A doubt for each gap about certain things.
+pub(crate) fn gap_doubts(
+    host: &Host<'_>,
+    stage: Stage,
+    effect: DoubtEffect,
+    about: impl Fn(&GapSubject) -> bool,
+) -> Vec<Doubt> {
+    let gaps = host.netns().gaps.iter().enumerate();
+    gaps.filter(|(_, gap)| about(&gap.subject))
+        .map(|(index, _)| Doubt {
+            stage,
+            reason: host.gap_reason(index),
+            effect,
+            subject: Some(Subject::Gap(index)),
+        })
+        .collect()
 }
 
 /// What a table of iptables-legacy could do at a stage; `None` where it has no chain. Only mangle

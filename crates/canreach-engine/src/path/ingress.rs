@@ -9,6 +9,7 @@
 use canreach_snapshot::{AttachPoint, GapSubject, Ifindex, LinkKind, NfFamily, NfHook};
 
 use crate::host::Host;
+use crate::path::hook::gap_doubts;
 use crate::path::stage::{Asked, Finding};
 use crate::{Doubt, DoubtEffect, Stage, Subject, UnknownReason};
 
@@ -56,10 +57,8 @@ pub(crate) fn ingress(host: &Host<'_>, asked: &Asked<'_>) -> Finding {
             add(UnknownReason::NotModelled, DoubtEffect::MayStop, Subject::Chain(index));
         }
     }
-    for (index, gap) in netns.gaps.iter().enumerate() {
-        if matches!(gap.subject, GapSubject::Xdp | GapSubject::Tc) {
-            add(host.gap_reason(index), DoubtEffect::MayRedirect, Subject::Gap(index));
-        }
-    }
+    doubts.extend(gap_doubts(host, stage, DoubtEffect::MayRedirect, |subject| {
+        matches!(subject, GapSubject::Xdp | GapSubject::Tc)
+    }));
     Finding::doubtful(stage, doubts)
 }

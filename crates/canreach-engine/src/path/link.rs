@@ -115,17 +115,33 @@ fn arp(
     // Others: the router that asks is a neighbour of an address we cannot know.
     let Some(router) = router_in(host, prefix) else { return };
     let by_router = Origin { source: Term::Is(router), has_ports: false };
-    let routed = &route_input(host, sets, asked, by_router);
-    let stops = |(_, finding): &(PacketSet, Finding)| {
-        finding.stop.is_some() && finding.stage == Stage::Route
-    };
-    let answers = routed.local == PacketSet::ALL
-        || (routed.forwarded == PacketSet::ALL && proxies(host, asked));
-    if !answers || routed.partitions.iter().flatten().filter(|part| !part.0.is_empty()).any(stops) {
-        found.partition.push((strangers, silent(None)));
-    } else {
-        refuse(host, sets, asked, routed, (strangers, Some(router)), found);
+    let asks = &route_input(host, sets, asked, by_router);
+    let answers =
+        asks.local == PacketSet::ALL || (asks.forwarded == PacketSet::ALL && proxies(host, asked));
+    if answers && stopped_by(sets, asks, Stage::Route).is_empty() {
+        refuse(host, sets, asked, asks, (strangers, Some(router)), found);
+        return;
     }
+    // Nobody tells the router. Where input routing stops the packet as well, that is the reason.
+    found.unresolved_if_stopped = PacketSet::ALL;
+    let at_route = stopped_by(sets, routed, Stage::Route);
+    let at_forward = stopped_by(sets, routed, Stage::Forward);
+    let stopped = sets.or(at_route, at_forward);
+    let unheard = sets.difference(strangers, stopped);
+    if !unheard.is_empty() {
+        found.partition.push((unheard, silent(None)));
+    }
+}
+
+/// The packets that input routing stops at a stage.
+fn stopped_by(sets: &mut Diagram, routed: &RouteInput, stage: Stage) -> PacketSet {
+    let mut stopped = PacketSet::NONE;
+    for (set, finding) in routed.partitions.iter().flatten() {
+        if finding.stop.is_some() && finding.stage == stage {
+            stopped = sets.or(stopped, *set);
+        }
+    }
+    stopped
 }
 
 /// `arp_ignore`, `arp_filter`: reasons to keep silent about an address that is local.

@@ -13,6 +13,7 @@ use canreach_snapshot::{Family, GapSubject, Ifindex, Port, Proto};
 use crate::host::Host;
 use crate::packet::diagram::{Diagram, FixedMap};
 use crate::packet::packet_set::PacketSet;
+use crate::path::hook::gap_doubts;
 use crate::path::ingress::ingress;
 use crate::path::input::input;
 use crate::path::link::link_input;
@@ -513,14 +514,9 @@ fn no_such_link(host: &Host<'_>, via: Ifindex) -> Finding {
     let stage = Stage::Link;
     let subject = Some(Subject::Link(via));
     let end = Finding::end(stage, DropReason::LinkDown, subject, Some(TheySee::HostUnreachable));
-    let gaps = host.netns().gaps.iter().enumerate();
-    let doubts = gaps.filter(|(_, gap)| gap.subject == GapSubject::Links).map(|(index, _)| Doubt {
-        stage,
-        reason: host.gap_reason(index),
-        effect: DoubtEffect::MayRedirect,
-        subject: Some(Subject::Gap(index)),
-    });
-    Finding { doubts: doubts.collect(), ..end }
+    let doubts =
+        gap_doubts(host, stage, DoubtEffect::MayRedirect, |subject| *subject == GapSubject::Links);
+    Finding { doubts, ..end }
 }
 
 /// Who resolves the address in vain sees an unreachable host, whatever else would have come back.

@@ -22,6 +22,7 @@ use crate::host::flow::{Flow, Found, PortTerm, Term, Way, WayKind};
 use crate::host::table::{Hit, Selector};
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
+use crate::path::hook::gap_doubts;
 use crate::path::output::{Sender, output};
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
@@ -345,15 +346,9 @@ pub(crate) fn reply(
 /// Doubts about the marks of sockets, where some rule asks for a mark.
 pub(crate) fn mark_doubts(host: &Host<'_>, family: Family) -> Vec<Doubt> {
     let asks = host.rules(family).iter().any(|(_, rule)| rule.mark_mask != 0);
-    let gaps = host.netns().gaps.iter().enumerate();
-    gaps.filter(|(_, gap)| asks && gap.subject == GapSubject::SocketMarks)
-        .map(|(index, _)| Doubt {
-            stage: Stage::Reply,
-            reason: host.gap_reason(index),
-            effect: DoubtEffect::MayStop,
-            subject: Some(Subject::Gap(index)),
-        })
-        .collect()
+    gap_doubts(host, Stage::Reply, DoubtEffect::MayStop, |subject| {
+        asks && *subject == GapSubject::SocketMarks
+    })
 }
 
 /// Where the route chooses the source of an answer: a doubt for the senders who would get it from

@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, GapSubject, LinkKind, LinkSysctl, Prefix, Proto};
+use canreach_snapshot::{Family, GapSubject, Ifindex, Link, LinkKind, LinkSysctl, Prefix, Proto};
 
 use crate::AddressSet;
 use crate::host::Host;
@@ -20,6 +20,7 @@ use crate::host::resolve::Setting;
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::forward::forward;
+use crate::path::hook::gap_doubts;
 use crate::path::reply::{AnswerKey, seen_refusals};
 use crate::path::stage::{Asked, Finding, Partition, Stop, needs_strict};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
@@ -97,36 +98,14 @@ pub(crate) fn route_input(
 
 /// Doubts about what lookups are made in.
 pub(crate) fn table_gaps(host: &Host<'_>, family: Family) -> Finding {
-    let gaps = host.netns().gaps.iter().enumerate();
-    let hides = gaps.filter(|(_, gap)| match &gap.subject {
-        GapSubject::Links => true,
+    let stage = Stage::Route;
+    let doubts = gap_doubts(host, stage, DoubtEffect::MayRedirect, |subject| match subject {
         GapSubject::Addresses(of) | GapSubject::Routes(of) | GapSubject::PolicyRules(of) => {
             *of == family
         }
-        GapSubject::Nexthops
-        | GapSubject::Neighbors
-        | GapSubject::Sysctl(_)
-        | GapSubject::Sockets(..)
-        | GapSubject::SocketDetails(..)
-        | GapSubject::SocketMarks
-        | GapSubject::Owners
-        | GapSubject::FibLayout
-        | GapSubject::NftRuleset
-        | GapSubject::LegacyTables(_)
-        | GapSubject::Xdp
-        | GapSubject::Tc
-        | GapSubject::CgroupBpf
-        | GapSubject::SkLookup
-        | GapSubject::NetfilterBpf
-        | GapSubject::Netns(_) => false,
+        subject => *subject == GapSubject::Links,
     });
-    let doubts = hides.map(|(index, _)| Doubt {
-        stage: Stage::Route,
-        reason: host.gap_reason(index),
-        effect: DoubtEffect::MayRedirect,
-        subject: Some(Subject::Gap(index)),
-    });
-    Finding::doubtful(Stage::Route, doubts.collect())
+    Finding::doubtful(stage, doubts)
 }
 
 /// Pairs of addresses that may not be on a wire (RFC 1812 5.3.7, RFC 4291 2.5.3).
@@ -481,67 +460,67 @@ fn full_check(
         destination_port: forth.source_port,
         ..forth
     };
-    let link = asked.routed_link;
-    let silence = Some(asked.silence());
-    let stop = |reason, subject| Finding::stop(Stage::Route, reason, subject, silence);
-    let rp_filter = || {
-        let sysctl = LinkSysctl::RpFilter;
-        let link = Some(link.ifindex);
-        let subject = Some(Subject::LinkSysctl { sysctl, link, value: filter.value });
-        stop(DropReason::RpFilter, subject)
-    };
-    let pass = || Finding::pass(Stage::Route, None);
-    let has_address = host
-        .addresses_of(link.ifindex)
-        .iter()
-        .any(|index| host.netns().addresses[*index].prefix.family() == Family::Ipv4);
-    let uses_link = |links: &[canreach_snapshot::Ifindex]| {
-        links.iter().any(|other| {
-            *other == link.ifindex
-                || host
-                    .link(*other)
-                    .and_then(|other| host.vrf_of(other))
-                    .is_some_and(|(master, _)| master == link.ifindex)
-        })
-    };
+    let knobs = SourceKnobs { filter, accept_local };
     let mut parts = Partition::new();
     for (set, found) in host.look_up(sets, &back, PacketSet::ALL) {
-        let finding = match found {
-            Found::Refused { .. } => {
-                if filter.is_set() {
-                    rp_filter()
-                } else {
-                    pass()
-                }
-            }
-            Found::Unjudged { rule } => {
-                let subject = Some(Subject::PolicyRule(rule));
-                let reason = UnknownReason::Unread;
-                Finding::doubt(Stage::Route, reason, DoubtEffect::MayStop, subject)
-            }
-            Found::LayoutMatters => {
-                let reason = UnknownReason::FibLayout;
-                Finding::doubt(Stage::Route, reason, DoubtEffect::MayStop, None)
-            }
-            Found::Route { way, .. } => {
-                let way = host.fib(Family::Ipv4).way(way);
-                let is_local = way.kind == WayKind::Local;
-                if !is_local && way.kind != WayKind::Unicast {
-                    stop(DropReason::Martian, None)
-                } else if is_local && !accept_local.is_set() {
-                    own_source(asked, accept_local)
-                } else if uses_link(&way.links) || (is_local && link.is_loopback()) {
-                    pass()
-                } else if filter.is_set() && (!has_address || filter.value == 1) {
-                    rp_filter()
-                } else {
-                    pass()
-                }
-            }
-        };
-        parts.push((set, finding));
+        parts.push((set, judge_source(host, asked, knobs, found)));
     }
     parts
+}
+
+/// The sysctls of source validation.
+#[derive(Debug, Clone, Copy)]
+struct SourceKnobs {
+    filter: Setting,
+    accept_local: Setting,
+}
+
+/// What a route back to the source says of a packet.
+fn judge_source(
+    host: &Host<'_>,
+    asked: &Asked<'_>,
+    SourceKnobs { filter, accept_local }: SourceKnobs,
+    found: Found,
+) -> Finding {
+    let stage = Stage::Route;
+    let link = asked.routed_link;
+    let stop = |reason, subject| Finding::stop(stage, reason, subject, Some(asked.silence()));
+    let unknown = |reason, subject| Finding::doubt(stage, reason, DoubtEffect::MayStop, subject);
+    let filtered = || {
+        let (sysctl, value) = (LinkSysctl::RpFilter, filter.value);
+        let subject = Subject::LinkSysctl { sysctl, link: Some(link.ifindex), value };
+        stop(DropReason::RpFilter, Some(subject))
+    };
+    let pass = || Finding::pass(stage, None);
+    let way = match found {
+        Found::Refused { .. } if filter.is_set() => return filtered(),
+        Found::Refused { .. } => return pass(),
+        Found::Unjudged { rule } => {
+            return unknown(UnknownReason::Unread, Some(Subject::PolicyRule(rule)));
+        }
+        Found::LayoutMatters => return unknown(UnknownReason::FibLayout, None),
+        Found::Route { way, .. } => host.fib(Family::Ipv4).way(way),
+    };
+    let is_local = way.kind == WayKind::Local;
+    if !is_local && way.kind != WayKind::Unicast {
+        return stop(DropReason::Martian, None);
+    }
+    if is_local && !accept_local.is_set() {
+        return own_source(asked, accept_local);
+    }
+    let is_link = |other: &Ifindex| {
+        let vrf = host.link(*other).and_then(|other| host.vrf_of(other));
+        *other == link.ifindex || vrf.is_some_and(|(master, _)| master == link.ifindex)
+    };
+    let comes_here = way.links.iter().any(is_link) || (is_local && link.is_loopback());
+    // Loose mode lets any route do, unless the link has no address to be asked by.
+    let strict = filter.value == 1 || !has_address(host, link);
+    if !comes_here && filter.is_set() && strict { filtered() } else { pass() }
+}
+
+fn has_address(host: &Host<'_>, link: &Link) -> bool {
+    let mut positions = host.addresses_of(link.ifindex).iter();
+    positions.any(|index| host.netns().addresses[*index].prefix.family() == Family::Ipv4)
 }
 
 /// Adds the doubt of an unread sysctl to what was found by its default.

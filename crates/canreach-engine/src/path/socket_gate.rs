@@ -9,6 +9,7 @@
 use canreach_snapshot::{AttachPoint, Backlog, GapSubject, Proto};
 
 use crate::host::Host;
+use crate::path::hook::gap_doubts;
 use crate::path::stage::Finding;
 use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, TheySee, UnknownReason};
 
@@ -27,16 +28,9 @@ pub(crate) fn socket_gate(host: &Host<'_>, proto: Proto, sockets: &[SocketIndex]
             });
         }
     }
-    for (index, gap) in host.netns().gaps.iter().enumerate() {
-        if gap.subject == GapSubject::CgroupBpf {
-            doubts.push(Doubt {
-                stage,
-                reason: host.gap_reason(index),
-                effect: DoubtEffect::MayStop,
-                subject: Some(Subject::Gap(index)),
-            });
-        }
-    }
+    doubts.extend(gap_doubts(host, stage, DoubtEffect::MayStop, |subject| {
+        *subject == GapSubject::CgroupBpf
+    }));
     let is_full = |index: &&SocketIndex| {
         proto == Proto::Tcp && host.netns().sockets[index.0].backlog.is_some_and(Backlog::is_full)
     };

@@ -18,6 +18,7 @@ use crate::host::Host;
 use crate::host::sockets::receive_address;
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
+use crate::path::hook::gap_doubts;
 use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, UnknownReason};
 
 /// What a lookup is asked beside the packet's source.
@@ -296,50 +297,20 @@ pub(crate) fn lookup_doubts(host: &Host<'_>, proto: Proto, family: Family) -> Ve
             doubts.push(Doubt { stage, reason: UnknownReason::OpaqueProgram, effect, subject });
         }
     }
-    for (index, gap) in netns.gaps.iter().enumerate() {
-        let hides = match &gap.subject {
-            GapSubject::SkLookup => true,
-            // IPv6 sockets take IPv4 packets as well, unless they say no.
-            GapSubject::Sockets(of, sockets) => {
-                *of == proto && (*sockets == family || family == Family::Ipv4)
-            }
-            GapSubject::Links
-            | GapSubject::Addresses(_)
-            | GapSubject::Routes(_)
-            | GapSubject::PolicyRules(_)
-            | GapSubject::Nexthops
-            | GapSubject::Neighbors
-            | GapSubject::Sysctl(_)
-            | GapSubject::SocketDetails(..)
-            | GapSubject::SocketMarks
-            | GapSubject::Owners
-            | GapSubject::FibLayout
-            | GapSubject::NftRuleset
-            | GapSubject::LegacyTables(_)
-            | GapSubject::Xdp
-            | GapSubject::Tc
-            | GapSubject::CgroupBpf
-            | GapSubject::NetfilterBpf
-            | GapSubject::Netns(_) => false,
-        };
-        if hides {
-            let subject = Some(Subject::Gap(index));
-            doubts.push(Doubt { stage, reason: host.gap_reason(index), effect, subject });
+    doubts.extend(gap_doubts(host, stage, effect, |subject| match subject {
+        // IPv6 sockets take IPv4 packets as well, unless they say no.
+        GapSubject::Sockets(of, sockets) => {
+            *of == proto && (*sockets == family || family == Family::Ipv4)
         }
-    }
+        subject => *subject == GapSubject::SkLookup,
+    }));
     doubts
 }
 
 /// Doubts about a socket whose device and v6only were not read.
 pub(crate) fn detail_doubts(host: &Host<'_>, socket: SocketIndex) -> Vec<Doubt> {
     let socket = &host.netns().sockets[socket.0];
-    let gaps = host.netns().gaps.iter().enumerate();
-    gaps.filter(|(_, gap)| gap.subject == GapSubject::SocketDetails(socket.proto, socket.family))
-        .map(|(index, _)| Doubt {
-            stage: Stage::Socket,
-            reason: host.gap_reason(index),
-            effect: DoubtEffect::MayStop,
-            subject: Some(Subject::Gap(index)),
-        })
-        .collect()
+    gap_doubts(host, Stage::Socket, DoubtEffect::MayStop, |subject| {
+        *subject == GapSubject::SocketDetails(socket.proto, socket.family)
+    })
 }
