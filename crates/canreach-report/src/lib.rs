@@ -1,4 +1,15 @@
-//! Words: an answer as text and as JSON, and the pages of `explain`.
+//! Words: an answer as text for people and as JSON for programs, and the pages of `explain`.
+//!
+//! Everything here is pure: width, colour and time are arguments. A [`report`] is plain data with
+//! the names people know things by; [`text`] and [`json`] print it; [`phrase`] holds the wording.
 
+pub mod json;
+pub mod phrase;
+pub mod report;
+pub mod text;
 pub mod topic;
 pub mod topic_fact;
+
+pub use report::ip::IpReport;
+pub use report::list::ListReport;
+pub use report::why::WhyReport;

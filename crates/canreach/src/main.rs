@@ -1,2 +1,7 @@
-//! c
-fn main() {}
+//! The `canreach` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    canreach::run(std::env::args_os()).into()
+}

@@ -1,0 +1,9 @@
+//! Reports: answers as plain data, with the names people know things by.
+
+pub mod firewall;
+pub mod ip;
+pub mod list;
+pub mod program;
+pub mod subject;
+pub mod unknown;
+pub mod why;

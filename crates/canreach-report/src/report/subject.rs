@@ -1,0 +1,333 @@
+//! The object that decided, with its own name: what the kernel's tools would print.
+
+use std::net::IpAddr;
+
+use canreach_engine::{SocketIndex, Subject};
+use canreach_snapshot::{
+    AttachPoint, Ifindex, Netns, NfFamily, NfHook, PolicyAction, PolicyRule, Proto, Route,
+    RouteType, Socket, TableId,
+};
+
+/// An object of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedSubject {
+    /// A link.
+    Link {
+        /// Its name.
+        name: String,
+        /// Its index.
+        index: u32,
+    },
+    /// An address of a link.
+    Address {
+        /// With its prefix length.
+        address: String,
+        /// Its link.
+        link: String,
+    },
+    /// A route.
+    Route {
+        /// As `ip route` would print it.
+        text: String,
+        /// Its table.
+        table: u32,
+    },
+    /// A policy rule.
+    PolicyRule {
+        /// As `ip rule` would print it.
+        text: String,
+        /// Its priority.
+        priority: u32,
+    },
+    /// A sysctl, with its effective value.
+    Sysctl {
+        /// Its full name.
+        name: String,
+        /// The value.
+        value: i64,
+    },
+    /// A socket.
+    Socket {
+        /// TCP or UDP.
+        proto: Proto,
+        /// The address it is bound to.
+        address: IpAddr,
+        /// The port it is bound to.
+        port: u16,
+        /// The link it is bound to.
+        device: Option<String>,
+        /// The kernel's identity for it.
+        cookie: u64,
+    },
+    /// A base chain of nftables.
+    Chain {
+        /// The family of its table.
+        family: &'static str,
+        /// Its table.
+        table: String,
+        /// Its name.
+        chain: String,
+        /// Its handle.
+        handle: u64,
+        /// How many rules it holds.
+        rules: u32,
+    },
+    /// A table of iptables-legacy.
+    LegacyTable {
+        /// `ip` or `ip6`.
+        family: &'static str,
+        /// Its name.
+        table: String,
+    },
+    /// A BPF program or tc filter.
+    Bpf {
+        /// Where it is attached.
+        point: String,
+        /// The kernel's number for it.
+        program_id: Option<u32>,
+        /// The name it was loaded under.
+        name: Option<String>,
+    },
+    /// Something that could not be read.
+    Gap {
+        /// What.
+        what: String,
+        /// The operation and the error.
+        detail: String,
+    },
+}
+
+impl NamedSubject {
+    /// Names the object; `None` if the snapshot does not hold it.
+    #[must_use]
+    pub fn of(netns: &Netns, subject: &Subject) -> Option<Self> {
+        Some(match subject {
+            Subject::Link(index) => Self::Link { name: link_name(netns, *index), index: index.0 },
+            Subject::Address(index) => {
+                let address = netns.addresses.get(*index)?;
+                Self::Address {
+                    address: address.prefix.to_string(),
+                    link: link_name(netns, address.ifindex),
+                }
+            }
+            Subject::Route(index) => {
+                let route = netns.routes.get(*index)?;
+                Self::Route { text: route_text(netns, route), table: route.table.0 }
+            }
+            Subject::PolicyRule(index) => {
+                let rule = netns.policy_rules.get(*index)?;
+                Self::PolicyRule { text: policy_rule_text(rule), priority: rule.priority }
+            }
+            Subject::LinkSysctl { sysctl, link, value } => {
+                let family = if sysctl.is_ipv6() { "ipv6" } else { "ipv4" };
+                let link = link.map_or_else(|| "all".to_owned(), |link| link_name(netns, link));
+                Self::Sysctl {
+                    name: format!("net.{family}.conf.{link}.{}", sysctl.name()),
+                    value: *value,
+                }
+            }
+            Subject::Socket(SocketIndex(index)) => {
+                Self::of_socket(netns, netns.sockets.get(*index)?)
+            }
+            Subject::Chain(index) => {
+                let chain = netns.firewall.chains.get(*index)?;
+                Self::Chain {
+                    family: nf_family(chain.family),
+                    table: chain.table.clone(),
+                    chain: chain.name.clone(),
+                    handle: chain.handle,
+                    rules: chain.rules,
+                }
+            }
+            Subject::LegacyTable(index) => {
+                let table = netns.firewall.legacy_tables.get(*index)?;
+                Self::LegacyTable { family: nf_family(table.family), table: table.name.clone() }
+            }
+            Subject::Bpf(index) => {
+                let attachment = netns.bpf.get(*index)?;
+                Self::Bpf {
+                    point: attach_point(netns, attachment.point),
+                    program_id: attachment.program_id,
+                    name: attachment.name.clone(),
+                }
+            }
+            Subject::Gap(index) => {
+                let gap = netns.gaps.get(*index)?;
+                Self::Gap {
+                    what: crate::report::unknown::what(&gap.subject),
+                    detail: gap.detail.clone(),
+                }
+            }
+        })
+    }
+
+    /// A socket.
+    #[must_use]
+    pub fn of_socket(netns: &Netns, socket: &Socket) -> Self {
+        Self::Socket {
+            proto: socket.proto,
+            address: socket.address,
+            port: socket.port.0,
+            device: socket.device.map(|device| link_name(netns, device)),
+            cookie: socket.cookie.0,
+        }
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match self {
+            Self::Link { name, .. } => format!("interface {name}"),
+            Self::Address { address, link } => format!("address {address} on {link}"),
+            Self::Route { text, .. } => format!("route: {text}"),
+            Self::PolicyRule { text, .. } => format!("policy rule: {text}"),
+            Self::Sysctl { name, value } => format!("{name} = {value}"),
+            Self::Socket { proto, address, port, device, .. } => {
+                let on = device.as_ref().map(|device| format!(" on {device}")).unwrap_or_default();
+                format!(
+                    "{} socket {}{on}",
+                    proto.name(),
+                    std::net::SocketAddr::new(*address, *port)
+                )
+            }
+            Self::Chain { family, table, chain, rules, .. } => {
+                let rules =
+                    if *rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+                format!("table {family} {table}, chain {chain}: {rules}")
+            }
+            Self::LegacyTable { family, table } => {
+                let command = if *family == "ip6" { "ip6tables-legacy" } else { "iptables-legacy" };
+                format!("{command}, table {table}")
+            }
+            Self::Bpf { point, program_id, name } => {
+                let name = name.as_deref().unwrap_or("without a name");
+                let id = program_id.map(|id| format!(" (id {id})")).unwrap_or_default();
+                format!("BPF program {name}{id}, {point}")
+            }
+            Self::Gap { detail, .. } => detail.clone(),
+        }
+    }
+}
+
+/// The name of a link, or its number where the snapshot does not have it.
+#[must_use]
+pub fn link_name(netns: &Netns, index: Ifindex) -> String {
+    netns.link(index).map_or_else(|| format!("if{}", index.0), |link| link.name.clone())
+}
+
+fn route_text(netns: &Netns, route: &Route) -> String {
+    let mut text = String::new();
+    let kind = match route.kind {
+        RouteType::Unicast => None,
+        RouteType::Local => Some("local"),
+        RouteType::Broadcast => Some("broadcast"),
+        RouteType::Anycast => Some("anycast"),
+        RouteType::Multicast => Some("multicast"),
+        RouteType::Blackhole => Some("blackhole"),
+        RouteType::Unreachable => Some("unreachable"),
+        RouteType::Prohibit => Some("prohibit"),
+        RouteType::Throw => Some("throw"),
+        RouteType::Nat => Some("nat"),
+        RouteType::Other(_) => Some("(a type canreach does not know)"),
+    };
+    if let Some(kind) = kind {
+        text.push_str(kind);
+        text.push(' ');
+    }
+    let destination = route.destination;
+    if destination.length() == 0 {
+        text.push_str("default");
+    } else if destination.length() == destination.family().bits() {
+        text.push_str(&destination.address().to_string());
+    } else {
+        text.push_str(&destination.to_string());
+    }
+    for hop in &route.nexthops {
+        if let Some(gateway) = hop.gateway {
+            text.push_str(&format!(" via {gateway}"));
+        }
+        if let Some(index) = hop.ifindex {
+            text.push_str(&format!(" dev {}", link_name(netns, index)));
+        }
+    }
+    text.push_str(&format!(" table {}", table_name(route.table)));
+    text
+}
+
+fn policy_rule_text(rule: &PolicyRule) -> String {
+    let mut text = format!("{}:", rule.priority);
+    if rule.invert {
+        text.push_str(" not");
+    }
+    let source = rule.source.map_or_else(|| "all".to_owned(), |source| source.to_string());
+    text.push_str(&format!(" from {source}"));
+    let selectors = [
+        rule.destination.map(|destination| format!("to {destination}")),
+        (rule.mark_mask != 0).then(|| format!("fwmark {:#x}/{:#x}", rule.mark, rule.mark_mask)),
+        rule.iif.as_ref().map(|name| format!("iif {name}")),
+        rule.oif.as_ref().map(|name| format!("oif {name}")),
+        rule.uid_range.map(|(low, high)| format!("uidrange {low}-{high}")),
+    ];
+    for selector in selectors.into_iter().flatten() {
+        text.push(' ');
+        text.push_str(&selector);
+    }
+    let action = match rule.action {
+        PolicyAction::Lookup(_) if rule.l3mdev => "lookup [l3mdev-table]".to_owned(),
+        PolicyAction::Lookup(table) => format!("lookup {}", table_name(table)),
+        PolicyAction::Goto(priority) => format!("goto {priority}"),
+        PolicyAction::Nop => "nop".to_owned(),
+        PolicyAction::Blackhole => "blackhole".to_owned(),
+        PolicyAction::Unreachable => "unreachable".to_owned(),
+        PolicyAction::Prohibit => "prohibit".to_owned(),
+        PolicyAction::Other(number) => format!("action {number}"),
+    };
+    format!("{text} {action}")
+}
+
+fn table_name(table: TableId) -> String {
+    match table {
+        TableId::LOCAL => "local".to_owned(),
+        TableId::MAIN => "main".to_owned(),
+        TableId::DEFAULT => "default".to_owned(),
+        TableId(number) => number.to_string(),
+    }
+}
+
+/// nft's word for a family.
+#[must_use]
+pub const fn nf_family(family: NfFamily) -> &'static str {
+    match family {
+        NfFamily::Inet => "inet",
+        NfFamily::Ip => "ip",
+        NfFamily::Ip6 => "ip6",
+        NfFamily::Arp => "arp",
+        NfFamily::Bridge => "bridge",
+        NfFamily::Netdev => "netdev",
+    }
+}
+
+fn attach_point(netns: &Netns, point: AttachPoint) -> String {
+    match point {
+        AttachPoint::Xdp(link) => format!("XDP on {}", link_name(netns, link)),
+        AttachPoint::TcIngress(link) => format!("tc ingress on {}", link_name(netns, link)),
+        AttachPoint::TcEgress(link) => format!("tc egress on {}", link_name(netns, link)),
+        AttachPoint::CgroupIngress(_) => "incoming packets of a control group".to_owned(),
+        AttachPoint::CgroupEgress(_) => "outgoing packets of a control group".to_owned(),
+        AttachPoint::CgroupConnect(_) => "connections of a control group".to_owned(),
+        AttachPoint::SkLookup => "socket lookup".to_owned(),
+        AttachPoint::Netfilter(hook) => format!("netfilter {}", nf_hook(hook)),
+    }
+}
+
+const fn nf_hook(hook: NfHook) -> &'static str {
+    match hook {
+        NfHook::Ingress => "ingress",
+        NfHook::Egress => "egress",
+        NfHook::Prerouting => "prerouting",
+        NfHook::Input => "input",
+        NfHook::Forward => "forward",
+        NfHook::Output => "output",
+        NfHook::Postrouting => "postrouting",
+    }
+}

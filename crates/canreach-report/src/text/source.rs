@@ -1,0 +1,99 @@
+//! Which sources get through and which do not, where they differ.
+
+use canreach_engine::{Outcome, Stage, UnknownReason};
+
+use crate::phrase;
+use crate::report::why::{SourceGroup, WhyReport};
+use crate::text::line::{DIM, GOOD, Line, Look, PLAIN, STOP, UNKNOWN, printable, shorten};
+use crate::text::step::{is_socket, listens};
+
+/// More groups of sources than this are counted, not listed.
+pub(super) const GROUPS_SHOWN_MAX: usize = 6;
+/// More prefixes than this are counted, not listed.
+const PREFIXES_SHOWN_MAX: usize = 3;
+
+/// Which sources get through and which do not.
+pub(super) fn groups(report: &WhyReport, look: Look) -> Vec<Line> {
+    let counted: Vec<&SourceGroup> = report.groups.iter().filter(|group| group.counts).collect();
+    let mut lines = Vec::new();
+    for group in counted.iter().take(GROUPS_SHOWN_MAX) {
+        let (style, mark, code) = match &group.outcome {
+            Outcome::Delivered(_) => (GOOD, "yes", None),
+            Outcome::Stopped(reason) => (STOP, "no", Some(reason.slug())),
+            Outcome::Unknown(reason) => (UNKNOWN, "?", Some(reason.slug())),
+        };
+        let line = Line::plain("  ")
+            .add(style, mark)
+            .pad_to(8)
+            .add(PLAIN, &shorten(&source_words(group), look.columns() - 8));
+        match code {
+            Some(code) => lines.extend(line.with_right(DIM, &format!("[{code}]"), look)),
+            None => lines.push(line),
+        }
+        let explained = match &group.outcome {
+            Outcome::Delivered(_) => None,
+            Outcome::Stopped(reason) => Some(phrase::stop(*reason, &report.asked)),
+            Outcome::Unknown(reason) => Some(phrase::unknown(unknown_stage(*reason), *reason)),
+        };
+        if let Some(text) = explained {
+            lines.push(Line::new().pad_to(8).add(PLAIN, &shorten(&text, look.columns() - 8)));
+        }
+        if let Some(subject) = group.subject.as_ref().filter(|s| !is_socket(s)) {
+            let text = shorten(&printable(&subject.line()), look.columns() - 8);
+            lines.push(Line::new().pad_to(8).add(DIM, &text));
+        }
+    }
+    if counted.len() > GROUPS_SHOWN_MAX {
+        let more = counted.len() - GROUPS_SHOWN_MAX;
+        lines.push(Line::plain(&format!("  and {more} more groups: --json lists them")));
+    }
+    if let Some(listener) = &report.listener {
+        lines.push(Line::plain(&format!("  {}", listens(listener, look.columns() - 2))));
+    }
+    lines
+}
+
+/// A group's sources in a few words.
+pub(super) fn source_words(group: &SourceGroup) -> String {
+    let prefixes = group.shown.to_prefixes();
+    let mut text: Vec<String> = prefixes
+        .iter()
+        .take(PREFIXES_SHOWN_MAX)
+        .map(|prefix| {
+            if prefix.length() == prefix.family().bits() {
+                prefix.address().to_string()
+            } else {
+                prefix.to_string()
+            }
+        })
+        .collect();
+    if prefixes.len() > PREFIXES_SHOWN_MAX {
+        text.push(format!("and {} more", prefixes.len() - PREFIXES_SHOWN_MAX));
+    }
+    let mut text = text.join(", ");
+    if let Some(ports) = &group.ports {
+        let ports: Vec<String> = ports
+            .iter()
+            .map(|(low, high)| if low == high { low.to_string() } else { format!("{low}-{high}") })
+            .collect();
+        text.push_str(&format!(" from port {}", ports.join(", ")));
+    }
+    text
+}
+
+/// Where a reason without a step is likely met, for its wording.
+const fn unknown_stage(reason: UnknownReason) -> Stage {
+    match reason {
+        UnknownReason::NeedsRoot | UnknownReason::NotModelled => Stage::Input,
+        UnknownReason::OpaqueProgram => Stage::Ingress,
+        UnknownReason::ReplyElsewhere | UnknownReason::ReplyAddress | UnknownReason::Multipath => {
+            Stage::Reply
+        }
+        UnknownReason::ChangedWhileReading
+        | UnknownReason::Unread
+        | UnknownReason::FibLayout
+        | UnknownReason::FibHistory
+        | UnknownReason::MulticastMembership
+        | UnknownReason::LimitReached => Stage::Route,
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands, one file each.
+
+mod completions;
+mod dispatch;
+mod explain;
+mod ip;
+mod list;
+mod man;
+mod schema;
+mod snapshot;
+mod why;
+
+pub(crate) use dispatch::dispatch;
