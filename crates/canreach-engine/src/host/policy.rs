@@ -13,7 +13,9 @@ use crate::AddressSet;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term};
 use crate::host::resolve::Host;
 use crate::host::table::{Hit, Selector, Table};
+use crate::packet::atoms::Classes;
 use crate::packet::diagram::Diagram;
+use crate::packet::field::Field;
 use crate::packet::packet_set::PacketSet;
 
 /// Whether IPv4 tables local and main are searched as one.
@@ -300,16 +302,9 @@ fn port_set(sets: &mut Diagram, (low, high): (u16, u16), term: PortTerm) -> Pack
 
 /// Cuts all addresses into blocks that each of the ranges either holds or does not touch.
 fn blocks(family: Family, ranges: &[(u128, u128)]) -> Vec<AddressSet> {
-    let mut open = vec![AddressSet::all(family)];
-    for range in ranges {
-        let inside = AddressSet::from_ranges(family, [*range]);
-        open = open
-            .into_iter()
-            .flat_map(|block| [block.intersection(&inside), block.difference(&inside)])
-            .filter(|block| !block.is_empty())
-            .collect();
-    }
-    open
+    let predicates: Vec<_> = ranges.iter().map(|range| vec![*range]).collect();
+    let classes = Classes::sweep(Field::Source.last(family), &predicates);
+    classes.members().into_iter().map(|block| AddressSet::from_ranges(family, block)).collect()
 }
 
 /// Whether two results lead the same way.

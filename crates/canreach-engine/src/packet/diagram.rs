@@ -402,3 +402,6 @@ fn terminal(operation: Operation, a: PacketSet, b: PacketSet) -> Option<PacketSe
         Operation::Exists(_) | Operation::Forall(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
