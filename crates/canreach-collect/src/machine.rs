@@ -46,6 +46,13 @@ pub(crate) fn read(privileged: bool) -> Machine {
     }
 }
 
+/// Whether this process is in another PID namespace than the one the machine booted with, whose
+/// inode number is fixed (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+fn in_own_pid_namespace() -> bool {
+    const INITIAL: &str = "pid:[4026531836]";
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name.as_os_str() != INITIAL)
+}
+
 /// What tells where a system runs.
 #[derive(Debug, Default)]
 struct Marks {
@@ -69,9 +76,12 @@ impl Marks {
         let dmi = ["sys_vendor", "product_name", "board_vendor", "bios_vendor"];
         Self {
             kernel_release: kernel_release.to_owned(),
-            container_file: ["/.dockerenv", "/run/.containerenv"]
-                .iter()
-                .any(|path| Path::new(path).exists()),
+            // Images unpacked onto a real or virtual machine keep the file; what they lack is a PID
+            // namespace of their own.
+            container_file: in_own_pid_namespace()
+                && ["/.dockerenv", "/run/.containerenv"]
+                    .iter()
+                    .any(|path| Path::new(path).exists()),
             // Root only; systemd copies the value to where everyone can read it.
             container_variable: text("/proc/1/environ")
                 .split('\0')

@@ -1,7 +1,7 @@
 //! Who can reach each listener: the one classifier, for `list` and `why` alike.
 //!
-//! Every listener is asked about over every way in: each link, each family, each address of that
-//! link, from everyone. The widest circle that gets a *yes* is its reach. Listeners that differ in
+//! Every listener is asked about over every way in: each link, each family, each address of this
+//! machine, from everyone. The widest circle that gets a *yes* is its reach. Listeners that differ in
 //! nothing but their port share their answers, so ten thousand of them cost as much as a few.
 //! Not modelled: ways in to addresses that are not this machine's (DNAT, routed container networks,
 //! crafted frames).
@@ -9,9 +9,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use canreach_snapshot::{CgroupId, Family, Ifindex, Mark, Port, Proto, Socket, SocketState};
+use canreach_snapshot::{
+    Address, CgroupId, Family, Ifindex, Mark, Netns, Port, Proto, Socket, SocketState,
+};
 
-use crate::link_role::{LinkRole, link_networks, link_roles};
+use crate::link_role::{LinkRole, is_link_local, link_networks, link_roles};
 use crate::{
     AddressSet, Answer, Arrival, DoubtEffect, DropReason, Host, Outcome, Question, SocketIndex,
     Stage, StepResult, Subject, UnknownReason, answer,
@@ -197,20 +199,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
         let netns = host.netns();
         let roles: BTreeMap<Ifindex, LinkRole> =
             netns.links.iter().map(|link| link.ifindex).zip(link_roles(netns)).collect();
-        let mut ways: Vec<Way> = netns
-            .addresses
-            .iter()
-            .filter_map(|address| {
-                let role = *roles.get(&address.ifindex)?;
-                let leads_in = match role {
-                    LinkRole::Lan | LinkRole::VirtualLan | LinkRole::Vpn | LinkRole::Containers => {
-                        true
-                    }
-                    LinkRole::Loopback | LinkRole::Member(_) | LinkRole::Nobody => false,
-                };
-                leads_in.then(|| Way { link: address.ifindex, role, to: address.address() })
-            })
-            .collect();
+        let mut ways = ways_in(netns, &roles);
         let too_many_ways = ways.len() > WAYS_MAX;
         ways.truncate(WAYS_MAX);
         let mut connected = BTreeMap::new();
@@ -419,6 +408,34 @@ impl<'h, 'n> Classifier<'h, 'n> {
     }
 }
 
+/// Every link that somebody else is behind, with every address that its neighbours can dial.
+///
+/// Linux takes a packet for any of its own addresses on any link (the weak host model), so a
+/// neighbour that routes an address of another link through this machine gets there. Link-local
+/// addresses stay on their link, and loopback addresses do not leave the machine that dials them.
+fn ways_in(netns: &Netns, roles: &BTreeMap<Ifindex, LinkRole>) -> Vec<Way> {
+    let leads_in = |role: LinkRole| match role {
+        LinkRole::Lan | LinkRole::VirtualLan | LinkRole::Vpn | LinkRole::Containers => true,
+        LinkRole::Loopback | LinkRole::Member(_) | LinkRole::Nobody => false,
+    };
+    let dialled = |link: Ifindex| {
+        let (own, others): (Vec<_>, Vec<_>) =
+            netns.addresses.iter().partition(|address| address.ifindex == link);
+        let others = others.into_iter().filter(|address| !is_link_local(address.address()));
+        own.into_iter().chain(others).map(Address::address).filter(|to| !to.is_loopback())
+    };
+    let mut ways: Vec<Way> = Vec::new();
+    for (link, role) in roles.iter().filter(|(_, role)| leads_in(**role)) {
+        for to in dialled(*link) {
+            // One address may be on several links.
+            if !ways.iter().rev().take_while(|way| way.link == *link).any(|way| way.to == to) {
+                ways.push(Way { link: *link, role: *role, to });
+            }
+        }
+    }
+    ways
+}
+
 enum LocalFinding {
     Yes(Audience),
     No,
@@ -465,5 +482,5 @@ fn takes(group: &crate::Group, socket: SocketIndex) -> bool {
 
 /// A router forwards packets to this address at all.
 fn crosses_routers(address: IpAddr) -> bool {
-    !crate::link_role::is_link_local(address)
+    !is_link_local(address)
 }
