@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -80,8 +80,17 @@ impl CgroupTree {
 
     /// A group by its path below the mount.
     pub(crate) fn at(&self, path: &str) -> Option<ControlGroup> {
-        let directory = directory::open(&self.root, path.trim_start_matches('/')).ok()?;
+        let below = if path == "/" { "." } else { path.trim_start_matches('/') };
+        let directory = directory::open(&self.root, below).ok()?;
         Some(ControlGroup { path: path.to_owned(), directory })
+    }
+
+    /// The group of this process, and its id.
+    pub(crate) fn own(&self) -> Option<(CgroupId, ControlGroup)> {
+        let groups = std::fs::read_to_string("/proc/thread-self/cgroup").ok()?;
+        let group = self.at(groups.lines().find_map(|line| line.strip_prefix("0::"))?)?;
+        let id = rustix::fs::fstat(&group.directory).ok()?.st_ino;
+        Some((CgroupId(id), group))
     }
 
     /// The path of an open directory below the mount.
@@ -129,6 +138,11 @@ impl CgroupTree {
 }
 
 impl ControlGroup {
+    /// Its directory.
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
     /// Its processes, without those of the groups below it. Empty where the kernel gives none: a
     /// threaded group, or one that is gone.
     pub(crate) fn members(&self) -> Members {

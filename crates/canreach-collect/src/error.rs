@@ -1,10 +1,41 @@
-//! What went wrong with one read: the operation, the object, the errno; and the [`Gap`] it leaves.
+//! What went wrong: the operation, the object, the errno; and the [`Gap`] that one failed read leaves.
 
 use std::io;
 
 use canreach_snapshot::{Gap, GapReason, GapSubject};
 
 use crate::netlink::attr::Malformed;
+
+/// Why nothing at all could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The namespace that was asked for is not there, or may not be entered.
+    #[error("enter network namespace {name}: {source}")]
+    Netns {
+        /// As it was named.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No netlink socket can be opened, so there is nothing to see.
+    #[error("open a netlink socket: {source}")]
+    Netlink {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl CollectError {
+    /// The gap that is left where other namespaces could be read.
+    pub(crate) fn gap(&self, name: String) -> Gap {
+        let (Self::Netns { source, .. } | Self::Netlink { source }) = self;
+        let reason = match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => GapReason::Vanished,
+            _ => os_reason(source),
+        };
+        Gap { subject: GapSubject::Netns(name), reason, detail: self.to_string() }
+    }
+}
 
 /// Why one read failed. It never ends the whole: it becomes a gap.
 #[derive(Debug, thiserror::Error)]

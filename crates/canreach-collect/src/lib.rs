@@ -4,6 +4,7 @@
 //! order), then the sources: `netlink`, `proc`, `bpf`, `firewall`. What cannot be read becomes a
 //! gap of the snapshot, with the operation and the errno.
 
+mod bpf;
 mod capability;
 mod cgroup;
 mod directory;
@@ -16,83 +17,16 @@ pub mod netlink;
 mod netns;
 mod owner;
 mod proc;
+mod scope;
 mod sys;
 
+pub use error::CollectError;
 pub use netlink::sock_diag;
+pub use scope::{NetnsChoice, Scope, SocketScope};
 
 use std::io;
-use std::path::PathBuf;
 
-use canreach_snapshot::{Gap, GapReason, GapSubject, Netns, Pid, Port, Proto, Snapshot};
-
-/// How much to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// Which network namespace the question is about.
-    pub netns: NetnsChoice,
-    /// Read every namespace that can be found, after that one.
-    pub all_namespaces: bool,
-    /// Which sockets.
-    pub sockets: SocketScope,
-    /// Find out who holds the sockets.
-    pub owners: bool,
-    /// Read what packet filters and BPF programs are loaded.
-    pub filters: bool,
-}
-
-/// A network namespace, as a person names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NetnsChoice {
-    /// The one the calling thread is in.
-    Own,
-    /// By its name under `/run/netns`.
-    Name(String),
-    /// The one a process is in.
-    Process(Pid),
-    /// By a path of the nsfs file system.
-    Path(PathBuf),
-}
-
-/// Which sockets to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SocketScope {
-    /// All TCP listeners and UDP sockets.
-    All,
-    /// Those of one protocol and port.
-    Port(Proto, Port),
-    /// None.
-    None,
-}
-
-/// Why nothing at all could be read.
-#[derive(Debug, thiserror::Error)]
-pub enum CollectError {
-    /// The namespace that was asked for is not there, or may not be entered.
-    #[error("enter network namespace {name}: {source}")]
-    Netns {
-        /// As it was named.
-        name: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// No netlink socket can be opened, so there is nothing to see.
-    #[error("open a netlink socket: {source}")]
-    Netlink {
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl CollectError {
-    fn gap(&self, name: String) -> Gap {
-        let (Self::Netns { source, .. } | Self::Netlink { source }) = self;
-        let reason = match source.raw_os_error() {
-            Some(libc::ENOENT | libc::ESRCH) => GapReason::Vanished,
-            _ => error::os_reason(source),
-        };
-        Gap { subject: GapSubject::Netns(name), reason, detail: self.to_string() }
-    }
-}
+use canreach_snapshot::{Gap, Netns, Snapshot};
 
 /// Reads the machine.
 ///

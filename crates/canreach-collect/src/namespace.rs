@@ -13,7 +13,7 @@ use crate::netlink::link::LinkRow;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
 use crate::netlink::{address, link, neighbor, nexthop, policy_rule, route, sock_diag};
 use crate::proc::{fib_layout, sysctl};
-use crate::{CollectError, Scope, SocketScope, firewall, netns};
+use crate::{CollectError, Scope, SocketScope, bpf, firewall, netns};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {
@@ -35,7 +35,7 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     read_policy_rules(&mut netns, &mut rtnetlink);
     read_neighbors(&mut netns, &mut rtnetlink);
     read_sockets(&mut netns, scope.sockets, privileged);
-    read_filters(&mut netns, scope.filters);
+    read_filters(&mut netns, &mut rtnetlink, scope.filters);
     Ok(Reading { netns, privileged })
 }
 
@@ -237,8 +237,9 @@ const FILTERS: [GapSubject; 8] = [
     GapSubject::NetfilterBpf,
 ];
 
-fn read_filters(netns: &mut Netns, wanted: bool) {
+fn read_filters(netns: &mut Netns, rtnetlink: &mut NetlinkSocket, wanted: bool) {
     if wanted {
+        bpf::read(netns, rtnetlink);
         netns.firewall = firewall::presence::read(&mut netns.gaps);
         return;
     }

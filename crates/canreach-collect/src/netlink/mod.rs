@@ -20,3 +20,4 @@ pub(crate) mod policy_rule;
 pub(crate) mod route;
 pub mod sock_diag;
 pub(crate) mod socket;
+pub(crate) mod tc;

@@ -15,7 +15,7 @@ fn run(namespace: &Namespace, program: &[&str], input: &str) -> bool {
     let mut command = Command::new("nsenter");
     let pid = namespace.pid().0.to_string();
     command.args(["--net", "--target", &pid]).args(program);
-    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("nsenter comes with unshare");
     // A program that cannot be started does not read.
     let _ = child.stdin.take().expect("it was piped").write_all(input.as_bytes());
