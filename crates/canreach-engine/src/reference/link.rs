@@ -8,13 +8,14 @@ use std::net::IpAddr;
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::{
-    Address, Family, Ifindex, LinkFlags, LinkKind, LinkSysctl, Prefix, Route, RouteType, Scope,
+    Address, Family, GapSubject, Ifindex, LinkFlags, LinkKind, LinkSysctl, Prefix, Route,
+    RouteType, Scope,
 };
 
 use super::route::{RouteInput, is_limited_broadcast, is_link_local};
 use super::table::Flow;
 use super::walk::{Stop, Walk};
-use crate::{DropReason, TheySee};
+use crate::{DoubtEffect, DropReason};
 
 /// What becomes of the question who has the address.
 enum Neighbor {
@@ -29,7 +30,9 @@ enum Neighbor {
 impl Walk<'_> {
     /// The stage. Gives the link the IP layer sees: a port of a bridge or bond stands for it.
     pub(super) fn link_stage(&mut self, ifindex: Ifindex) -> Result<Ifindex, Stop> {
-        let unreachable = |reason| Stop { reason, they_see: Some(TheySee::HostUnreachable) };
+        self.gaps(DoubtEffect::MayRedirect, |subject| *subject == GapSubject::Links);
+        let they_see = Some(self.neighbor_fails());
+        let unreachable = |reason| Stop { reason, they_see };
         let ifindex = self.receiving_link(ifindex);
         let usable = self.link(ifindex).is_some_and(|link| link.is_up() && link.has_carrier());
         if !usable {

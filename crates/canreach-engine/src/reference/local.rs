@@ -31,6 +31,10 @@ impl Walk<'_> {
         self.hooks(Stage::Input);
         let sockets = self.socket_stage(&arrived)?;
         self.gate_stage(&sockets)?;
+        if !arrived.broadcast {
+            // Its link and user may lead the answer astray even here.
+            self.reply_stage(&arrived, &sockets)?;
+        }
         Ok(sockets)
     }
 

@@ -43,15 +43,23 @@ impl Walk<'_> {
         arrived: &Arrived,
         they_see: TheySee,
     ) -> Option<TheySee> {
-        let Some(link) = arrived.link else { return Some(they_see) };
-        let (leaves, doubtful) = self.attempt(|walk| {
-            let leaves = walk.answer_leaves(kind, arrived, link);
-            walk.output_hooks(&[link], &[]);
+        if they_see == self.nothing_comes_back() {
+            // UDP is not told of this error, whether it gets back or not.
+            return Some(they_see);
+        }
+        let (leaves, unsure) = self.attempt(|walk| {
+            let leaves = walk.answer_leaves(kind, arrived);
             (leaves, !walk.doubts.is_empty())
         });
+        let may_be_stopped = self.attempt(|walk| {
+            if let Some(link) = arrived.link {
+                walk.output_hooks(&[link], &[]);
+            }
+            !walk.doubts.is_empty()
+        });
         match leaves {
-            _ if doubtful => None,
-            Some(Leaves::ByArrival) => Some(they_see),
+            _ if unsure => None,
+            Some(Leaves::ByArrival) => Some(they_see).filter(|_| !may_be_stopped),
             Some(Leaves::ByVpn) | None => Some(self.nothing_comes_back()),
             Some(Leaves::Elsewhere | Leaves::BySeveral) => None,
         }
@@ -59,17 +67,12 @@ impl Walk<'_> {
 
     /// `ip_send_unicast_reply`, `tcp_v6_send_response`, `icmp_route_lookup`, `icmp6_send`: where an
     /// answer of the kernel leaves; `None` if it has no way.
-    fn answer_leaves(
-        &mut self,
-        kind: Answering,
-        arrived: &Arrived,
-        link: Ifindex,
-    ) -> Option<Leaves> {
+    fn answer_leaves(&mut self, kind: Answering, arrived: &Arrived) -> Option<Leaves> {
         let family = self.family();
-        let vrf = self.l3mdev_master(link);
+        let vrf = arrived.link.and_then(|link| self.l3mdev_master(link));
         let base = self.output_flow(arrived.source);
-        let link_local = is_link_local(arrived.source);
-        let oif = if family == Family::Ipv6 && link_local { Some(link) } else { vrf };
+        let own_link = arrived.link.unwrap_or(arrived.dif);
+        let oif = if is_link_local(arrived.source) { Some(own_link) } else { vrf };
         let flow = match kind {
             Answering::Reset => Flow {
                 source: Some(arrived.destination),
@@ -90,10 +93,19 @@ impl Walk<'_> {
             },
         };
         let way = self.ip_route_output(&flow, false).ok()?;
-        sends(way.kind, family).then(|| self.leaves(&way, link))
+        self.leaves(&way, arrived)
     }
 
-    fn leaves(&self, way: &WayOut, arrival: Ifindex) -> Leaves {
+    /// Where an answer leaves; `None` if it does not get anywhere. To a client of this machine it must
+    /// stay inside, to any other it must leave.
+    fn leaves(&self, way: &WayOut, arrived: &Arrived) -> Option<Leaves> {
+        let family = self.family();
+        let Some(arrival) = arrived.link else {
+            return stays(way.kind, family).then_some(Leaves::ByArrival);
+        };
+        if !sends(way.kind, family) {
+            return None;
+        }
         let vrf = self.l3mdev_master(arrival);
         let back = |link: &Ifindex| {
             *link == arrival || (vrf.is_some() && self.l3mdev_master(*link) == vrf)
@@ -103,7 +115,7 @@ impl Walk<'_> {
                 matches!(link.kind, LinkKind::Tun | LinkKind::Wireguard | LinkKind::Ppp)
             })
         };
-        if way.links.iter().all(back) {
+        Some(if way.links.iter().all(back) {
             Leaves::ByArrival
         } else if way.links.iter().any(back) {
             Leaves::BySeveral
@@ -111,7 +123,7 @@ impl Walk<'_> {
             Leaves::ByVpn
         } else {
             Leaves::Elsewhere
-        }
+        })
     }
 
     /// The stage: for each socket that may get the packet, its answer. Gives the links they leave by.
@@ -120,7 +132,6 @@ impl Walk<'_> {
         arrived: &Arrived,
         sockets: &[SocketIndex],
     ) -> Result<Vec<Ifindex>, Stop> {
-        let Some(link) = arrived.link else { return Ok(Vec::new()) };
         let family = self.family();
         let rules = self.netns.policy_rules.iter();
         let by_mark = rules.clone().any(|rule| rule.family == family && rule.mark_mask != 0);
@@ -132,7 +143,7 @@ impl Walk<'_> {
         for index in sockets {
             let socket = &self.netns.sockets[index.0];
             let one = self.attempt(|walk| {
-                let result = walk.socket_reply(arrived, link, socket);
+                let result = walk.socket_reply(arrived, socket);
                 (result, walk.doubts.clone())
             });
             results.push(one);
@@ -157,21 +168,15 @@ impl Walk<'_> {
     }
 
     /// The answer of one socket.
-    fn socket_reply(
-        &mut self,
-        arrived: &Arrived,
-        link: Ifindex,
-        socket: &Socket,
-    ) -> Result<Vec<Ifindex>, Stop> {
-        let family = self.family();
-        let flow = self.reply_flow(arrived, link, socket);
+    fn socket_reply(&mut self, arrived: &Arrived, socket: &Socket) -> Result<Vec<Ifindex>, Stop> {
+        let flow = self.reply_flow(arrived, socket);
         let transparent = socket.transparent == Some(true);
         let way = match self.ip_route_output(&flow, transparent) {
-            Ok(way) if sends(way.kind, family) => way,
+            Ok(way) => way,
             Err(NoWayOut::Source) if flow.source.is_some_and(|from| !self.ip_dev_find(from)) => {
                 return Err(self.silent(DropReason::ReplySourceNotLocal));
             }
-            Ok(_) | Err(NoWayOut::Source | NoWayOut::Fib(_)) => {
+            Err(NoWayOut::Source | NoWayOut::Fib(_)) => {
                 return Err(self.silent(DropReason::NoReplyRoute));
             }
         };
@@ -181,13 +186,14 @@ impl Walk<'_> {
                 return Err(self.silent(DropReason::NoReplyRoute));
             }
         }
-        match self.leaves(&way, link) {
-            Leaves::ByArrival => {}
-            Leaves::ByVpn => return Err(self.silent(DropReason::VpnReply)),
-            Leaves::Elsewhere => {
+        match self.leaves(&way, arrived) {
+            None => return Err(self.silent(DropReason::NoReplyRoute)),
+            Some(Leaves::ByArrival) => {}
+            Some(Leaves::ByVpn) => return Err(self.silent(DropReason::VpnReply)),
+            Some(Leaves::Elsewhere) => {
                 self.doubt(UnknownReason::ReplyElsewhere, DoubtEffect::MayStop);
             }
-            Leaves::BySeveral => self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop),
+            Some(Leaves::BySeveral) => self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop),
         }
         if flow.source.is_none() && !self.chooses(&way, arrived) {
             self.doubt(UnknownReason::ReplyAddress, DoubtEffect::MayStop);
@@ -196,17 +202,17 @@ impl Walk<'_> {
     }
 
     /// The flow of a SYN-ACK, or of a datagram sent back from the socket.
-    fn reply_flow(&mut self, arrived: &Arrived, link: Ifindex, socket: &Socket) -> Flow {
+    fn reply_flow(&mut self, arrived: &Arrived, socket: &Socket) -> Flow {
         let tcp = self.packet.proto == Proto::Tcp;
         let mut oif = socket.device;
         if tcp && oif.is_none() && self.global_sysctl(GlobalSysctl::TcpL3mdevAccept) != 0 {
             // `inet_request_bound_dev_if`.
-            oif = self.l3mdev_master(link);
+            oif = arrived.link.and_then(|link| self.l3mdev_master(link));
         }
         // Link-local addresses mean something on one link only (`tcp_v6_init_req`).
         let in_vrf = arrived.sdif.is_some();
         if is_link_local(arrived.source) && (socket.device.is_none() || in_vrf) {
-            oif = Some(link);
+            oif = Some(arrived.link.unwrap_or(arrived.dif));
         }
         let wildcard = socket.address.is_unspecified();
         Flow {
@@ -228,6 +234,10 @@ impl Walk<'_> {
         let preferred = way.route.and_then(|route| self.netns.routes[route].preferred_source);
         if let Some(preferred) = preferred {
             return preferred == arrived.destination;
+        }
+        if arrived.link.is_none() {
+            // To an address of this machine, that address itself is the source.
+            return arrived.source == arrived.destination;
         }
         match self.family() {
             Family::Ipv4 => {
@@ -253,16 +263,23 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a route of this kind keeps a packet on this machine.
+const fn stays(kind: RouteType, family: Family) -> bool {
+    matches!(kind, RouteType::Local)
+        || (matches!(kind, RouteType::Anycast) && matches!(family, Family::Ipv6))
+}
+
 /// Whether a route of this kind sends a packet away. To this machine's own addresses, and to
 /// broadcast addresses, no answer leaves.
 const fn sends(kind: RouteType, family: Family) -> bool {
     match kind {
         RouteType::Local
-        | RouteType::Broadcast
         | RouteType::Blackhole
         | RouteType::Unreachable
         | RouteType::Prohibit
         | RouteType::Throw => false,
+        // IPv6 knows no broadcast, IPv4 no anycast for sending.
+        RouteType::Broadcast => matches!(family, Family::Ipv6),
         RouteType::Anycast => matches!(family, Family::Ipv4),
         RouteType::Unicast | RouteType::Multicast | RouteType::Nat | RouteType::Other(_) => true,
     }

@@ -6,12 +6,14 @@
 
 use std::net::IpAddr;
 
-use canreach_snapshot::{Family, GapSubject, Ifindex, LinkFlags, LinkSysctl, Proto, RouteType};
+use canreach_snapshot::{
+    Family, GapSubject, Ifindex, LinkFlags, LinkSysctl, PolicyAction, PolicyRule, Proto, RouteType,
+};
 
 use super::reply::Answering;
 use super::table::{FibError, Flow};
 use super::walk::{Stop, Walk, gap_reason};
-use crate::{DoubtEffect, DropReason, TheySee, UnknownReason};
+use crate::{Arrival, DoubtEffect, DropReason, TheySee, UnknownReason};
 
 /// A packet that input routing handed on to the sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,17 +96,18 @@ impl Walk<'_> {
     /// A stop of this stage. If nobody answers for the address, the packet is never even sent.
     fn stopped(&self, stop: Stop) -> Stop {
         if self.unheard {
-            return Stop { they_see: Some(TheySee::HostUnreachable), ..stop };
+            return Stop { they_see: Some(self.neighbor_fails()), ..stop };
         }
         stop
     }
 
-    /// Gaps in what routing reads, and rules with selectors nobody knows.
+    /// Gaps in what routing reads, and rules with selectors or actions nobody knows. A packet from a link has met
+    /// the gap about links already.
     pub(super) fn route_gaps(&mut self) {
         let family = self.family();
         for gap in &self.netns.gaps {
             let concerns = match &gap.subject {
-                GapSubject::Links => true,
+                GapSubject::Links => matches!(self.packet.arrival, Arrival::Local { .. }),
                 GapSubject::Addresses(of)
                 | GapSubject::Routes(of)
                 | GapSubject::PolicyRules(of) => *of == family,
@@ -129,8 +132,11 @@ impl Walk<'_> {
                 self.doubt(gap_reason(gap), DoubtEffect::MayRedirect);
             }
         }
-        let mut rules = self.netns.policy_rules.iter();
-        if rules.any(|rule| rule.family == family && !rule.unrecognized.is_empty()) {
+        let unknown = |rule: &PolicyRule| {
+            rule.family == family
+                && (!rule.unrecognized.is_empty() || matches!(rule.action, PolicyAction::Other(_)))
+        };
+        if self.netns.policy_rules.iter().any(unknown) {
             self.doubt(UnknownReason::Unread, DoubtEffect::MayRedirect);
         }
     }
@@ -257,7 +263,8 @@ impl Walk<'_> {
 
     /// The label `brd_input`: the source is checked as if nothing had been dialled.
     fn broadcast_input(&mut self, flow: &Flow, device: Ifindex) -> RouteInput {
-        if flow.source.is_some_and(is_zeronet) {
+        // TCP takes nothing from a broadcast, whoever sent it.
+        if self.packet.proto == Proto::Tcp || flow.source.is_some_and(is_zeronet) {
             return RouteInput::Broadcast;
         }
         match self.fib_validate_source(flow, None, device, None) {

@@ -9,6 +9,7 @@ use canreach_snapshot::{
     LinkKind, LinkSysctl, Netns, Proto,
 };
 
+use super::route::is_link_local;
 use crate::{
     Arrival, DoubtEffect, DropReason, Fate, Outcome, Packet, SocketIndex, Stage, TheySee,
     UnknownReason,
@@ -131,6 +132,17 @@ impl<'a> Walk<'a> {
         match self.packet.proto {
             Proto::Tcp => TheySee::Timeout,
             Proto::Udp => TheySee::Silence,
+        }
+    }
+
+    /// What a client sees when nobody answers its question who has the address, or answers the router
+    /// before this machine. The error its own kernel makes of that is not fatal to UDP, and it does
+    /// not match a TCP socket bound to a link, as one with a link-local address is (`tcp_v6_err`).
+    pub(super) fn neighbor_fails(&self) -> TheySee {
+        let bound = [self.packet.source, self.packet.destination].into_iter().any(is_link_local);
+        match self.packet.proto {
+            Proto::Tcp if !bound => TheySee::HostUnreachable,
+            Proto::Tcp | Proto::Udp => self.nothing_comes_back(),
         }
     }
 
