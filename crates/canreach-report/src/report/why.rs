@@ -255,7 +255,7 @@ impl WhyReport {
             .unwrap_or_default();
         let mut things: Vec<UnknownThing> = answers
             .iter()
-            .flat_map(|answer| &answer.groups)
+            .flat_map(counted)
             .flat_map(|group| &group.doubts)
             .map(|doubt| unknown::of_doubt(netns, doubt, command))
             .collect();
