@@ -51,8 +51,15 @@ const SUBJECTS: [GapSubject; 4] =
     [GapSubject::Tc, GapSubject::CgroupBpf, GapSubject::SkLookup, GapSubject::NetfilterBpf];
 
 /// Reads what is attached in the calling thread's namespace, whose links and sockets are read.
-pub(crate) fn read(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
-    read_tc(netns, rtnetlink);
+pub(crate) fn read(netns: &mut Netns, rtnetlink: Option<&mut NetlinkSocket>) {
+    match rtnetlink {
+        Some(rtnetlink) => read_tc(netns, rtnetlink),
+        None => netns.gaps.push(Gap {
+            subject: GapSubject::Tc,
+            reason: GapReason::Unsupported,
+            detail: "dump tc filters: there is no netlink socket".to_owned(),
+        }),
+    }
     match sys::next_bpf_id(BpfObject::Program, 0) {
         // Not one program is loaded in the whole machine.
         Ok(None) => {}
@@ -312,7 +319,7 @@ mod tests {
             netns.bpf.extend(row.xdp);
             netns.links.push(row.link);
         }
-        read(&mut netns, &mut rtnetlink);
+        read(&mut netns, Some(&mut rtnetlink));
         assert_eq!(netns.gaps, []);
         netns.bpf.into_iter().map(|attachment| (attachment.point, attachment.name)).collect()
     }

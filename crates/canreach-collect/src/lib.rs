@@ -18,6 +18,7 @@ mod netns;
 mod owner;
 mod proc;
 mod scope;
+mod socket;
 mod sys;
 
 pub use error::CollectError;

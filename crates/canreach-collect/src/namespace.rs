@@ -3,17 +3,15 @@
 //! Order: what changes least comes first, and sockets are read after the addresses they are bound
 //! to, so that a server that starts meanwhile is missed rather than half seen.
 
-use canreach_snapshot::{
-    Address, Family, Gap, GapReason, GapSubject, Neighbor, Netns, Port, Proto, Route, Socket,
-};
+use canreach_snapshot::{Address, Family, Gap, GapReason, GapSubject, Neighbor, Netns, Route};
 
 use crate::capability;
 use crate::error::{ReadError, os_reason};
 use crate::netlink::link::LinkRow;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
-use crate::netlink::{address, link, neighbor, nexthop, policy_rule, route, sock_diag};
+use crate::netlink::{address, link, neighbor, nexthop, policy_rule, route};
 use crate::proc::{fib_layout, sysctl};
-use crate::{CollectError, Scope, SocketScope, bpf, firewall, netns};
+use crate::{CollectError, Scope, bpf, firewall, netns, socket};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {
@@ -24,20 +22,53 @@ pub(crate) struct Reading {
 
 /// Reads the calling thread's namespace.
 pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
-    let mut rtnetlink = NetlinkSocket::open(NetlinkFamily::Route)
-        .map_err(|source| CollectError::Netlink { source })?;
     let mut netns = Netns { id: netns::own_id().unwrap_or_default(), ..Netns::default() };
-    let privileged = capability::net_admin(&mut rtnetlink);
-    read_links(&mut netns, &mut rtnetlink);
+    let mut rtnetlink = NetlinkSocket::open(NetlinkFamily::Route);
+    let privileged = match &mut rtnetlink {
+        Ok(rtnetlink) => {
+            read_links(&mut netns, rtnetlink);
+            read_addresses(&mut netns, rtnetlink);
+            read_routes(&mut netns, rtnetlink);
+            read_policy_rules(&mut netns, rtnetlink);
+            read_neighbors(&mut netns, rtnetlink);
+            capability::net_admin(rtnetlink)
+        }
+        Err(error) => {
+            let gap = |subject| Gap {
+                subject,
+                reason: os_reason(error),
+                detail: format!("open a netlink socket: {error}"),
+            };
+            netns.gaps.extend(ROUTING.map(gap));
+            false
+        }
+    };
     sysctl::read(&mut netns.sysctls, &mut netns.gaps);
-    read_addresses(&mut netns, &mut rtnetlink);
-    read_routes(&mut netns, &mut rtnetlink);
-    read_policy_rules(&mut netns, &mut rtnetlink);
-    read_neighbors(&mut netns, &mut rtnetlink);
-    read_sockets(&mut netns, scope.sockets, privileged);
-    read_filters(&mut netns, &mut rtnetlink, scope.filters);
-    Ok(Reading { netns, privileged })
+    socket::read(&mut netns, scope.sockets, privileged);
+    match &mut rtnetlink {
+        Ok(rtnetlink) => read_filters(&mut netns, Some(rtnetlink), scope.filters),
+        Err(_) => read_filters(&mut netns, None, scope.filters),
+    }
+    match rtnetlink {
+        // Neither side of any question can be seen.
+        Err(source) if netns.sockets.is_empty() => Err(CollectError::Netlink { source }),
+        _ => Ok(Reading { netns, privileged }),
+    }
 }
+
+/// What rtnetlink alone knows.
+const ROUTING: [GapSubject; 10] = [
+    GapSubject::Links,
+    GapSubject::Addresses(Family::Ipv4),
+    GapSubject::Addresses(Family::Ipv6),
+    GapSubject::Routes(Family::Ipv4),
+    GapSubject::Routes(Family::Ipv6),
+    GapSubject::PolicyRules(Family::Ipv4),
+    GapSubject::PolicyRules(Family::Ipv6),
+    GapSubject::Neighbors,
+    GapSubject::FibLayout,
+    GapSubject::Xdp,
+];
 
 fn read_links(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
     let (rows, error) = rtnetlink.dump("dump links", link::GET, &link::request(), link::decode);
@@ -132,99 +163,6 @@ fn read_neighbors(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
     netns.neighbors.sort_by_key(|row: &Neighbor| (row.ifindex, row.address, row.proxy));
 }
 
-/// The protocols and families to list, and the port.
-fn wanted(scope: SocketScope) -> (&'static [Proto], Port) {
-    match scope {
-        SocketScope::All => (&[Proto::Tcp, Proto::Udp], Port(0)),
-        SocketScope::Port(Proto::Tcp, port) => (&[Proto::Tcp], port),
-        SocketScope::Port(Proto::Udp, port) => (&[Proto::Udp], port),
-        SocketScope::None => (&[], Port(0)),
-    }
-}
-
-fn read_sockets(netns: &mut Netns, scope: SocketScope, privileged: bool) {
-    let (protos, port) = wanted(scope);
-    if protos.is_empty() {
-        netns.gaps.extend(Proto::BOTH.iter().flat_map(|&proto| {
-            Family::BOTH.map(|family| Gap {
-                subject: GapSubject::Sockets(proto, family),
-                reason: GapReason::NotRead,
-                detail: "sockets were not asked for".to_owned(),
-            })
-        }));
-        return;
-    }
-    let mut sock_diag = match NetlinkSocket::open(NetlinkFamily::SockDiag) {
-        Ok(socket) => socket,
-        Err(error) => {
-            let error = ReadError::os("open a sock_diag socket", error);
-            for &proto in protos {
-                netns.gaps.extend(
-                    Family::BOTH.map(|family| error.gap(GapSubject::Sockets(proto, family))),
-                );
-            }
-            return;
-        }
-    };
-    for &proto in protos {
-        for family in Family::BOTH {
-            let request = sock_diag::list_request(proto, family, port);
-            let (rows, error) =
-                sock_diag.dump("dump sockets", sock_diag::BY_FAMILY, &request, |message| {
-                    let row = sock_diag::decode(proto, message)?;
-                    Ok(row.filter(|socket: &Socket| socket.family == family))
-                });
-            netns.gaps.extend(error.map(|error| error.gap(GapSubject::Sockets(proto, family))));
-            netns.sockets.extend(rows);
-        }
-    }
-    if netns.sockets.iter().any(|socket| socket.proto == Proto::Tcp) {
-        mark_mptcp(&mut netns.sockets, &mut sock_diag, port);
-    }
-    if !privileged {
-        netns.gaps.push(Gap {
-            subject: GapSubject::SocketMarks,
-            reason: GapReason::NeedsRoot,
-            detail: "the kernel shows SO_MARK of sockets to CAP_NET_ADMIN only".to_owned(),
-        });
-    }
-}
-
-/// Marks the listeners of Multipath TCP. Their rows say so themselves only beside a long list of
-/// counters and to CAP_NET_ADMIN, so a second list names them, where the namespace has any at all.
-/// Nothing hangs on it but the word: an error is no gap.
-fn mark_mptcp(sockets: &mut [Socket], sock_diag: &mut NetlinkSocket, port: Port) {
-    let protocols = std::fs::read_to_string("/proc/thread-self/net/protocols");
-    if !protocols.is_ok_and(|protocols| has_mptcp_sockets(&protocols)) {
-        return;
-    }
-    for family in Family::BOTH {
-        let request = sock_diag::list_mptcp_request(family, port);
-        let (listeners, _) = sock_diag.dump(
-            "dump sockets of Multipath TCP",
-            sock_diag::BY_FAMILY,
-            &request,
-            |message| sock_diag::decode(Proto::Tcp, message),
-        );
-        for listener in listeners {
-            let same = |socket: &&mut Socket| {
-                socket.proto == Proto::Tcp && socket.inode == listener.inode && socket.inode != 0
-            };
-            if let Some(socket) = sockets.iter_mut().find(same) {
-                socket.mptcp = true;
-            }
-        }
-    }
-}
-
-/// Reads /proc/net/protocols: name, size of a socket, number of sockets.
-fn has_mptcp_sockets(protocols: &str) -> bool {
-    protocols.lines().filter(|line| line.starts_with("MPTCP")).any(|line| {
-        let count = line.split_ascii_whitespace().nth(2);
-        count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 0)
-    })
-}
-
 /// What says that filters were not looked for.
 const FILTERS: [GapSubject; 8] = [
     GapSubject::NftRuleset,
@@ -237,7 +175,7 @@ const FILTERS: [GapSubject; 8] = [
     GapSubject::NetfilterBpf,
 ];
 
-fn read_filters(netns: &mut Netns, rtnetlink: &mut NetlinkSocket, wanted: bool) {
+fn read_filters(netns: &mut Netns, rtnetlink: Option<&mut NetlinkSocket>, wanted: bool) {
     if wanted {
         bpf::read(netns, rtnetlink);
         netns.firewall = firewall::presence::read(&mut netns.gaps);

@@ -2,4 +2,5 @@
 
 pub(crate) mod fib_layout;
 pub(crate) mod process;
+pub(crate) mod socket_table;
 pub(crate) mod sysctl;
