@@ -9,6 +9,7 @@
 //! selectors of policy rules, the arrays of sysctls in a link, nexthop objects.
 
 pub mod attr;
+pub mod datagram;
 pub mod message;
 
 pub(crate) mod address;

@@ -13,8 +13,8 @@ use crate::error::ReadError;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the high byte of the message type.
 const SUBSYSTEM: u16 = 10 << 8;
-const GET_TABLE: u16 = SUBSYSTEM | 1;
-const GET_CHAIN: u16 = SUBSYSTEM | 4;
+pub(crate) const GET_TABLE: u16 = SUBSYSTEM | 1;
+pub(crate) const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const GET_GENERATION: u16 = SUBSYSTEM | 16;
 
 /// `struct nfgenmsg`, zeroed: every family.
@@ -127,7 +127,9 @@ const fn hook(family: NfFamily, number: u32) -> Option<NfHook> {
 }
 
 /// Family and name of a table whose chains are not hooked in; `None` for the others.
-fn decode_dormant(message: &Message<'_>) -> Result<Option<(NfFamily, String)>, Malformed> {
+pub(crate) fn decode_dormant(
+    message: &Message<'_>,
+) -> Result<Option<(NfFamily, String)>, Malformed> {
     let (header, attributes) = split_header::<4>(message.kind, message.payload)?;
     let [number, ..] = *header;
     let flags = find(attributes, TABLE_FLAGS)?.map_or(Ok(0), |attribute| attribute.be32())?;
@@ -136,7 +138,7 @@ fn decode_dormant(message: &Message<'_>) -> Result<Option<(NfFamily, String)>, M
 }
 
 /// Decodes a base chain; `None` for others, which no packet enters by itself.
-fn decode_chain(message: &Message<'_>) -> Result<Option<HookedChain>, Malformed> {
+pub(crate) fn decode_chain(message: &Message<'_>) -> Result<Option<HookedChain>, Malformed> {
     let (header, attributes) = split_header::<4>(message.kind, message.payload)?;
     let [number, ..] = *header;
     let Some(family) = family(number) else { return Ok(None) };

@@ -1,0 +1,208 @@
+//! Fuzz targets: each takes any bytes and must neither panic nor run for long. What must hold
+//! besides is asserted.
+//!
+//! Two programs drive them: libFuzzer, guided by coverage (`fuzz_targets/`), and `mutate`, which
+//! changes seeds at random and needs nothing but a stable compiler.
+
+pub mod json;
+pub mod random;
+
+use std::net::IpAddr;
+
+use canreach_collect::netlink::datagram::{Origin, Row, rows};
+use canreach_engine::audience::{ListenerReach, classify};
+use canreach_engine::reference::walk;
+use canreach_engine::{Arrival, Host, Packet, address_choice};
+use canreach_snapshot::redact::AddressMap;
+use canreach_snapshot::{Family, Machine, Netns, Port, Proto, Snapshot};
+
+/// A target: any bytes in.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name of its seeds.
+pub const TARGETS: [(&str, Target); 2] =
+    [("netlink_attr", netlink_attr), ("snapshot_load", snapshot_load)];
+
+/// The larger a snapshot, the longer its questions take. What is larger is loaded, and not asked.
+const ASKED_MAX: usize = 64;
+
+/// Datagrams of the kernel. The first byte says which part of it they come from.
+pub fn netlink_attr(bytes: &[u8]) {
+    let Some((origin, datagram)) = bytes.split_first() else { return };
+    let origin = match origin % 4 {
+        0 => Origin::Route,
+        1 => Origin::SockDiag(Proto::Tcp),
+        2 => Origin::SockDiag(Proto::Udp),
+        _ => Origin::Netfilter,
+    };
+    let mut netns = Netns::default();
+    for row in rows(origin, datagram).flatten() {
+        match row {
+            Row::Link(link) => netns.links.push(*link),
+            Row::Address(address) => netns.addresses.push(address),
+            Row::Route(route) => netns.routes.push(*route),
+            Row::PolicyRule(rule) => netns.policy_rules.push(*rule),
+            Row::Neighbor(neighbor) => netns.neighbors.push(neighbor),
+            Row::Nexthop(nexthop) => netns.nexthops.push(nexthop),
+            Row::Socket(socket) => netns.sockets.push(*socket),
+            Row::Chain(chain) => netns.firewall.chains.push(chain),
+            Row::Error(..) => {}
+        }
+    }
+    // What was decoded can be written down, and is the same when read.
+    let snapshot = Snapshot {
+        machine: Machine::default(),
+        namespaces: vec![netns],
+        processes: Vec::new(),
+        cgroups: Vec::new(),
+        gaps: Vec::new(),
+    };
+    match Snapshot::from_bytes(&snapshot.to_bytes()) {
+        Ok(read) => assert_eq!(read, snapshot),
+        // The kernel's rows agree with each other; those made up here need not.
+        Err(error) => {
+            assert!(matches!(error, canreach_snapshot::FileError::Inconsistent(_)), "{error}");
+        }
+    }
+}
+
+/// Files that say they are snapshots.
+pub fn snapshot_load(bytes: &[u8]) {
+    let Ok(snapshot) = Snapshot::from_bytes(bytes) else { return };
+    let again = Snapshot::from_bytes(&snapshot.to_bytes()).expect("what was read can be written");
+    assert_eq!(again, snapshot);
+    let addresses = AddressMap::new(&snapshot);
+    let redacted = snapshot.redact_with(&addresses);
+    redacted.validate().expect("redaction keeps what holds");
+    for process in &snapshot.processes {
+        assert!(snapshot.ancestry(process.pid).count() <= snapshot.processes.len());
+    }
+    for (netns, redacted) in snapshot.namespaces.iter().zip(&redacted.namespaces) {
+        let size = netns.links.len() + netns.addresses.len() + netns.routes.len();
+        if size + netns.policy_rules.len() + netns.sockets.len() <= ASKED_MAX {
+            same_answers(&snapshot.machine, netns, redacted, &addresses);
+        }
+    }
+}
+
+/// Asks both what can be asked: no question panics, and redaction changes no answer.
+fn same_answers(machine: &Machine, netns: &Netns, redacted: &Netns, addresses: &AddressMap) {
+    let best = |netns: &Netns| {
+        let choice = address_choice::choose(netns, machine);
+        choice.best().map(|judged| judged.index)
+    };
+    assert_eq!(best(netns), best(redacted), "address to hand out");
+    let reach = |netns: &Netns| classify(&Host::resolve(netns));
+    let shape = |listener: &ListenerReach| {
+        (listener.socket, listener.reach, listener.apart_from_doubts, listener.stop, listener.doubt)
+    };
+    let (before, after) = (reach(netns), reach(redacted));
+    assert_eq!(
+        before.iter().map(shape).collect::<Vec<_>>(),
+        after.iter().map(shape).collect::<Vec<_>>(),
+        "reach of the listeners"
+    );
+    for packet in packets(netns) {
+        let mapped = Packet {
+            source: addresses.address(packet.source),
+            destination: addresses.address(packet.destination),
+            ..packet
+        };
+        assert_eq!(walk(netns, &packet), walk(redacted, &mapped), "{packet:?}");
+    }
+}
+
+/// A few packets of each kind: to each socket's port, on each link, to own and strange addresses.
+fn packets(netns: &Netns) -> Vec<Packet> {
+    let mut ends: Vec<IpAddr> = netns.addresses.iter().map(|it| it.address()).take(6).collect();
+    ends.extend(netns.routes.iter().map(|route| route.destination.address()).take(6));
+    for text in ["203.0.113.9", "9.9.9.9", "10.1.2.3", "2001:db8::9", "2a00::9", "fe80::9"] {
+        ends.extend(text.parse::<IpAddr>());
+    }
+    let mut arrivals = vec![Arrival::Local { uid: 0 }];
+    arrivals.extend(netns.links.iter().take(4).map(|link| Arrival::Link(link.ifindex)));
+    let mut ports: Vec<(Proto, Port)> =
+        netns.sockets.iter().map(|socket| (socket.proto, socket.port)).take(3).collect();
+    ports.push((Proto::Tcp, Port(1)));
+    let mut packets = Vec::new();
+    for (at, destination) in ends.iter().enumerate() {
+        for source in &ends {
+            if Family::of(*source) != Family::of(*destination) {
+                continue;
+            }
+            let arrival = arrivals[(at + packets.len()) % arrivals.len()];
+            let (proto, destination_port) = ports[packets.len() % ports.len()];
+            packets.push(Packet {
+                proto,
+                source: *source,
+                source_port: Port(40_000),
+                destination: *destination,
+                destination_port,
+                arrival,
+            });
+        }
+    }
+    packets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = format!("{}/seeds/{target}", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(folder).expect("each target has seeds");
+        let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read(file?.path());
+        files.map(|file| read(file).expect("it can be read")).collect()
+    }
+
+    #[test]
+    fn every_seed_passes() {
+        for (name, target) in TARGETS {
+            let seeds = seeds(name);
+            assert!(!seeds.is_empty(), "{name}");
+            seeds.iter().for_each(|seed| target(seed));
+        }
+    }
+
+    /// Seeds that nothing gets through would find nothing.
+    #[test]
+    fn seeds_reach_every_decoder() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for seed in seeds("netlink_attr") {
+            let (origin, datagram) = seed.split_first().expect("no seed is empty");
+            let origin = [
+                Origin::Route,
+                Origin::SockDiag(Proto::Tcp),
+                Origin::SockDiag(Proto::Udp),
+                Origin::Netfilter,
+            ][usize::from(*origin)];
+            for row in rows(origin, datagram).flatten() {
+                kinds.insert(match row {
+                    Row::Link(_) => "link",
+                    Row::Address(_) => "address",
+                    Row::Route(_) => "route",
+                    Row::PolicyRule(_) => "policy rule",
+                    Row::Neighbor(_) => "neighbour",
+                    Row::Nexthop(_) => "nexthop",
+                    Row::Socket(_) => "socket",
+                    Row::Chain(_) => "chain",
+                    Row::Error(..) => "error",
+                });
+            }
+        }
+        assert_eq!(kinds.len(), 9, "{kinds:?}");
+    }
+
+    #[test]
+    fn changed_files_are_snapshots_often_enough() {
+        let mut random = Random::new(7);
+        let seeds = seeds("snapshot_load");
+        let files = (0..500).map(|at| json::mutate(&seeds[at % seeds.len()], &mut random));
+        let loaded = files
+            .filter(|file| Snapshot::from_bytes(file.as_deref().expect("it is JSON")).is_ok())
+            .count();
+        assert!((100..450).contains(&loaded), "{loaded} of 500");
+    }
+}
