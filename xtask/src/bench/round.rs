@@ -41,6 +41,7 @@ pub(crate) fn run_inside(arguments: &[&str]) -> Result<()> {
         // In the command, `$CANREACH` and `$PORT` are the program and a port to ask about.
         let status = Command::new("sh")
             .args(["-c", command])
+            .env_remove("LD_LIBRARY_PATH")
             .env("CANREACH", canreach)
             .env("PORT", setting.port.to_string())
             .status();

@@ -102,6 +102,8 @@ impl Tool {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stderr(Stdio::null());
         command.stdout(Stdio::null()).current_dir("/");
+        // cargo's LD_LIBRARY_PATH would send every loader on a search of its folders.
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         if who == Who::Nobody {
             command.uid(NOBODY).gid(NOBODY);
         }
