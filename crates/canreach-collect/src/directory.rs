@@ -76,6 +76,27 @@ pub(crate) fn read_file(
     }
 }
 
+/// Reads a file that the kernel writes in one piece, as all of `/proc/PID` but tables: a read that
+/// leaves room in the buffer has reached the end, and is not asked again.
+pub(crate) fn read_piece(
+    parent: impl AsFd,
+    path: impl Arg,
+    contents: &mut Vec<u8>,
+) -> Result<(), Errno> {
+    contents.clear();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(parent, path, flags, Mode::empty())?;
+    loop {
+        contents.reserve(4096);
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(contents)) {
+            Ok(_) if contents.len() < contents.capacity() => return Ok(()),
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

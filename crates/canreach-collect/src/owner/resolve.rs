@@ -37,7 +37,7 @@ pub(crate) fn resolve(snapshot: &mut Snapshot) {
     let findings = Findings::new(&search, &groups, &mut proc);
     let holders: BTreeSet<u32> =
         findings.by_inode.values().flat_map(|finding| &finding.holders).copied().collect();
-    let processes = read_processes(&mut proc, &holders);
+    let processes = read_processes(&mut proc, &holders, &groups.paths());
     for netns in &mut snapshot.namespaces {
         let inodes: BTreeSet<u64> = netns.sockets.iter().map(|socket| socket.inode).collect();
         let owners = inodes.into_iter().filter_map(|inode| findings.owner(inode, &processes));
@@ -103,6 +103,15 @@ impl Groups {
         self.0.iter().map(describe).collect()
     }
 
+    /// The group that each member was just seen in.
+    fn paths(&self) -> BTreeMap<u32, &str> {
+        // In the root group are those that only a hierarchy of version 1 may tell apart.
+        let named = self.0.values().filter(|group| group.path != "/");
+        named
+            .flat_map(|group| group.members.pids.iter().map(|pid| (*pid, group.path.as_str())))
+            .collect()
+    }
+
     fn of(&self, sought: &Sought) -> Option<&Group> {
         self.0.get(&sought.cgroup?)
     }
@@ -115,11 +124,11 @@ impl Groups {
             .filter(|sought| sought.required)
             .filter_map(|sought| sought.cgroup)
             .collect();
-        for group in wanted.iter().filter_map(|id| self.0.get(id)) {
+        for (id, group) in wanted.iter().filter_map(|id| Some((*id, self.0.get(id)?))) {
             let activated = group.activated.iter();
             let others = activated.flat_map(|it| it.service.pids.iter().chain(&it.manager));
             for pid in group.members.pids.iter().chain(others) {
-                search.look(proc, *pid);
+                search.look_at_member(proc, *pid, id);
             }
         }
     }
@@ -278,13 +287,19 @@ fn infer(
 }
 
 /// Processes and those above them. The launcher of a server (`npm run dev`) is above it, not in it.
-fn read_processes(proc: &mut ProcDirectory, holders: &BTreeSet<u32>) -> BTreeMap<Pid, Process> {
+fn read_processes(
+    proc: &mut ProcDirectory,
+    holders: &BTreeSet<u32>,
+    cgroup_paths: &BTreeMap<u32, &str>,
+) -> BTreeMap<Pid, Process> {
     let mut processes: BTreeMap<Pid, Process> = BTreeMap::new();
     for holder in holders {
         let mut next = Some(Pid(*holder));
         for _ in 0..MAX_ANCESTORS {
             let Some(pid) = next.filter(|pid| !processes.contains_key(pid)) else { break };
-            let Some(process) = proc.process(pid.0) else { break };
+            let Some(process) = proc.process(pid.0, cgroup_paths.get(&pid.0).copied()) else {
+                break;
+            };
             next = process.parent;
             processes.insert(pid, process);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 
 use canreach_snapshot::{CgroupId, Port, Proto, Snapshot, Socket, SocketState};
 
@@ -50,14 +51,20 @@ impl Sought {
 pub(crate) struct Search {
     pub(crate) sockets: Vec<Sought>,
     by_inode: HashMap<u64, usize>,
+    /// How many sockets worth a search were created in each control group.
+    required: HashMap<CgroupId, usize>,
     looks: HashMap<u32, Look>,
 }
 
 impl Search {
     /// Every socket of every namespace. Inode 0 stands for "none", so it is not looked for.
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
-        let mut search =
-            Self { sockets: Vec::new(), by_inode: HashMap::new(), looks: HashMap::new() };
+        let mut search = Self {
+            sockets: Vec::new(),
+            by_inode: HashMap::new(),
+            required: HashMap::new(),
+            looks: HashMap::new(),
+        };
         let sockets = snapshot.namespaces.iter().flat_map(|netns| &netns.sockets);
         for socket in sockets.filter(|socket| socket.inode != 0) {
             search.by_inode.entry(socket.inode).or_insert_with(|| {
@@ -65,20 +72,53 @@ impl Search {
                 search.sockets.len() - 1
             });
         }
+        for sought in search.sockets.iter().filter(|sought| sought.required) {
+            if let Some(group) = sought.cgroup {
+                *search.required.entry(group).or_default() += 1;
+            }
+        }
         search
     }
 
-    /// Looks at the descriptors of a process, unless that was done before.
+    /// Looks at all descriptors of a process, unless that was done before.
     pub(crate) fn look(&mut self, proc: &mut ProcDirectory, pid: u32) {
+        if self.looks.get(&pid).is_none_or(|look| *look == Look::Enough) {
+            self.look_until(proc, pid, |_| ControlFlow::Continue(()));
+        }
+    }
+
+    /// Looks at a member of a control group until it is seen to hold every required socket of the
+    /// group: a server with one listener may have ten thousand connections.
+    pub(crate) fn look_at_member(&mut self, proc: &mut ProcDirectory, pid: u32, group: CgroupId) {
         if self.looks.contains_key(&pid) {
             return;
         }
+        let mut left = self.required.get(&group).copied().unwrap_or(0);
+        self.look_until(proc, pid, |sought| {
+            if sought.required && sought.cgroup == Some(group) {
+                left = left.saturating_sub(1);
+            }
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    }
+
+    /// Notes each socket that a process holds, once.
+    fn look_until(
+        &mut self,
+        proc: &mut ProcDirectory,
+        pid: u32,
+        mut noted: impl FnMut(&Sought) -> ControlFlow<()>,
+    ) {
         let (sockets, by_inode) = (&mut self.sockets, &self.by_inode);
         let look = proc.sockets_of(pid, |inode| {
             let sought = by_inode.get(&inode).and_then(|position| sockets.get_mut(*position));
-            // A process may hold one socket by several descriptors.
-            if let Some(sought) = sought.filter(|sought| sought.holders.last() != Some(&pid)) {
-                sought.holders.push(pid);
+            // A process may hold one socket by several descriptors, and be looked at twice.
+            match sought.filter(|sought| !sought.holders.contains(&pid)) {
+                Some(sought) => {
+                    sought.holders.push(pid);
+                    noted(sought)
+                }
+                None => ControlFlow::Continue(()),
             }
         });
         self.looks.insert(pid, look);

@@ -3,17 +3,21 @@
 //! Descriptors are matched as they are read: one `readlinkat` each, into a buffer on the stack.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use canreach_snapshot::{Pid, Process};
 use rustix::fs::CWD;
 use rustix::io::Errno;
+use rustix::path::Arg;
 use rustix::time::ClockId;
 
 use crate::directory::{self, DirectoryBuffer};
 
 /// `socket:[INODE]` with the largest inode number has 29 bytes; longer texts are no sockets.
 const LINK_TEXT: usize = 32;
+/// What ends the reading of a directory early. /proc itself never says this.
+const ENOUGH: Errno = Errno::CANCELED;
 
 /// `/proc`, and what reading it taught.
 pub(crate) struct ProcDirectory {
@@ -31,6 +35,8 @@ pub(crate) struct ProcDirectory {
 pub(crate) enum Look {
     /// Every descriptor was seen.
     Complete,
+    /// Enough was seen, and the rest was left out.
+    Enough,
     /// The kernel refused (EACCES, EPERM).
     Denied,
     /// There is no such process, or this `/proc` hides it.
@@ -49,28 +55,28 @@ impl ProcDirectory {
         })
     }
 
-    /// Calls `each` with the inode number of every socket that a process holds.
-    pub(crate) fn sockets_of(&mut self, pid: u32, mut each: impl FnMut(u64)) -> Look {
+    /// Calls `each` with the inode number of every socket that a process holds, until it has seen
+    /// enough. The standard three descriptors come last: they are hardly ever sockets.
+    pub(crate) fn sockets_of(
+        &mut self,
+        pid: u32,
+        mut each: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Look {
         let descriptors = match directory::open(&self.root, format!("{pid}/fd")) {
             Ok(descriptors) => descriptors,
             Err(error) => return look_of(error),
         };
-        let read = self.buffer.read(&descriptors, |entry| {
-            let mut link = [0; LINK_TEXT];
-            match rustix::fs::readlinkat_raw(&descriptors, entry.name, &mut link) {
-                Ok(length) => {
-                    if let Some(inode) = link.get(..length).and_then(socket_inode) {
-                        each(inode);
-                    }
-                    Ok(())
-                }
-                // It was closed since the directory was read.
-                Err(Errno::NOENT) => Ok(()),
-                // Listing is allowed to CAP_DAC_READ_SEARCH, reading needs CAP_SYS_PTRACE: what is
-                // refused for one descriptor is refused for all.
-                Err(error) => Err(error),
+        let mut standard = Vec::new();
+        let mut read = self.buffer.read(&descriptors, |entry| match entry.name.to_bytes() {
+            [digit @ b'0'..=b'2'] => {
+                standard.push(*digit);
+                Ok(())
             }
+            _ => match_descriptor(&descriptors, entry.name, &mut each),
         });
+        for digit in standard {
+            read = read.and_then(|()| match_descriptor(&descriptors, &[digit][..], &mut each));
+        }
         read.map_or_else(look_of, |()| Look::Complete)
     }
 
@@ -111,25 +117,30 @@ impl ProcDirectory {
         if self.read(pid, "cmdline") { arguments(&self.text) } else { Vec::new() }
     }
 
-    /// What is known of a process; `None` when it is gone, or hidden.
-    pub(crate) fn process(&mut self, pid: u32) -> Option<Process> {
-        let comm = self.comm(pid)?;
-        let status = if self.read(pid, "status") { status(&self.text) } else { Status::default() };
-        let started_at_ms = self.started_at_ms(pid);
-        let cgroup_path = self.read(pid, "cgroup").then(|| cgroup_path(&self.text)).flatten();
+    /// What is known of a process; `None` when it is gone, or hidden. Whoever found it as a member
+    /// of a control group knows `cgroup_path` already.
+    pub(crate) fn process(&mut self, pid: u32, cgroup_path: Option<&str>) -> Option<Process> {
+        if !self.read(pid, "stat") {
+            return None;
+        }
+        let stat = stat(&self.text)?;
+        let uid = if self.read(pid, "status") { effective_user(&self.text) } else { None }?;
+        let cgroup_path = match cgroup_path {
+            Some(path) => Some(path.to_owned()),
+            None => self.read(pid, "cgroup").then(|| path_of_cgroup(&self.text)).flatten(),
+        };
         let cmdline = self.cmdline(pid);
         let cwd = rustix::fs::readlinkat(&self.root, format!("{pid}/cwd"), Vec::new());
-        let uid = status.uid?;
         Some(Process {
             pid: Pid(pid),
-            parent: status.parent.map(Pid),
-            comm,
+            parent: stat.parent.map(Pid),
+            comm: stat.comm,
             cmdline,
             cwd: cwd.ok().map(|cwd| cwd.to_string_lossy().into_owned()),
             uid,
             user: self.user_name(uid),
             cgroup_path,
-            started_at_ms,
+            started_at_ms: self.started_at_ms(stat.start_ticks),
         })
     }
 
@@ -142,23 +153,40 @@ impl ProcDirectory {
         users.get(&uid).cloned()
     }
 
-    fn started_at_ms(&mut self, pid: u32) -> Option<u64> {
-        if !self.read(pid, "stat") {
-            return None;
-        }
-        let ticks = start_ticks(&self.text)?;
+    fn started_at_ms(&self, ticks: u64) -> Option<u64> {
         let per_second = rustix::param::clock_ticks_per_second();
         let since_boot = ticks.checked_mul(1000)?.checked_div(per_second)?;
         self.booted_at_ms?.checked_add(since_boot)
     }
 
     fn read(&mut self, pid: u32, file: &str) -> bool {
-        directory::read_file(&self.root, format!("{pid}/{file}"), &mut self.text).is_ok()
+        directory::read_piece(&self.root, format!("{pid}/{file}"), &mut self.text).is_ok()
+    }
+}
+
+/// Calls `each` with the inode number of one descriptor, if it is a socket.
+fn match_descriptor(
+    descriptors: &OwnedFd,
+    name: impl Arg,
+    each: &mut impl FnMut(u64) -> ControlFlow<()>,
+) -> Result<(), Errno> {
+    let mut link = [0; LINK_TEXT];
+    match rustix::fs::readlinkat_raw(descriptors, name, &mut link) {
+        Ok(length) => match link.get(..length).and_then(socket_inode).map(each) {
+            Some(ControlFlow::Break(())) => Err(ENOUGH),
+            Some(ControlFlow::Continue(())) | None => Ok(()),
+        },
+        // It was closed since the directory was read.
+        Err(Errno::NOENT) => Ok(()),
+        // Listing is allowed to CAP_DAC_READ_SEARCH, reading needs CAP_SYS_PTRACE: what is refused
+        // for one descriptor is refused for all.
+        Err(error) => Err(error),
     }
 }
 
 fn look_of(error: Errno) -> Look {
     match error {
+        ENOUGH => Look::Enough,
         Errno::ACCESS | Errno::PERM => Look::Denied,
         // ENOENT for a process that is gone or hidden, ESRCH for one that ends while it is read. A
         // descriptor table that is refused for want of memory was not seen either.
@@ -189,36 +217,37 @@ fn arguments(text: &[u8]) -> Vec<String> {
     text.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Status {
+/// What `/proc/PID/stat` says.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    comm: String,
     parent: Option<u32>,
-    uid: Option<u32>,
+    /// `starttime`, in ticks of the clock since the boot.
+    start_ticks: u64,
 }
 
-/// `PPid:` and the second number of `Uid:`, the effective one.
-fn status(text: &[u8]) -> Status {
-    let mut status = Status::default();
-    for line in text.split(|byte| *byte == b'\n') {
-        let Ok(line) = std::str::from_utf8(line) else { continue };
-        if let Some(parent) = line.strip_prefix("PPid:") {
-            status.parent = parent.trim().parse().ok().filter(|parent| *parent != 0);
-        } else if let Some(uids) = line.strip_prefix("Uid:") {
-            status.uid = uids.split_whitespace().nth(1).and_then(|uid| uid.parse().ok());
-        }
-    }
-    status
+/// The second field is in parentheses and may hold both spaces and parentheses, so counting starts
+/// behind the last one: `ppid` is the 4th field, `starttime` the 22nd.
+fn stat(text: &[u8]) -> Option<Stat> {
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let comm = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
+    let fields = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let parent = fields.nth(4 - 3)?.parse().ok().filter(|parent| *parent != 0);
+    let start_ticks = fields.nth(22 - 5)?.parse().ok()?;
+    Some(Stat { comm, parent, start_ticks })
 }
 
-/// `starttime`, the 22nd field. The second is in parentheses and may hold both spaces and
-/// parentheses, so counting starts behind the last one.
-fn start_ticks(stat: &[u8]) -> Option<u64> {
-    let behind = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields = std::str::from_utf8(stat.get(behind..)?).ok()?;
-    fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+/// The second number of `Uid:`.
+fn effective_user(status: &[u8]) -> Option<u32> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let uids = lines.find_map(|line| line.strip_prefix(b"Uid:"))?;
+    std::str::from_utf8(uids).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// The path in the hierarchy of version 2 (`0::`), or, when that is the root, in systemd's own.
-fn cgroup_path(text: &[u8]) -> Option<String> {
+fn path_of_cgroup(text: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(text);
     let path_in = |hierarchy: &str| {
         text.lines().find_map(|line| {
@@ -294,24 +323,29 @@ mod tests {
     #[test]
     fn status_gives_the_effective_user() {
         let text = b"Name:\tUid: 5\nPPid:\t41\nUid:\t1000\t0\t0\t0\n";
-        assert_eq!(status(text), Status { parent: Some(41), uid: Some(0) });
-        assert_eq!(status(b"PPid:\t0\nUid:\t7\n"), Status { parent: None, uid: None });
+        assert_eq!(effective_user(text), Some(0));
+        assert_eq!(effective_user(b"PPid:\t0\nUid:\t7\n"), None);
+        assert_eq!(effective_user(b""), None);
     }
 
     #[test]
-    fn the_start_is_found_behind_any_name() {
-        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
-        for name in ["sh", "a b", ") (", "))"] {
-            assert_eq!(start_ticks(format!("7 ({name}) {fields}").as_bytes()), Some(4711));
+    fn stat_is_read_behind_any_name() {
+        let fields = "S 41 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        for name in ["sh", "a b", ") (", "))", ""] {
+            let expected = Stat { comm: name.to_owned(), parent: Some(41), start_ticks: 4711 };
+            assert_eq!(stat(format!("7 ({name}) {fields}").as_bytes()), Some(expected));
         }
-        assert_eq!(start_ticks(b"7 (sh) S 1"), None);
-        assert_eq!(start_ticks(b""), None);
+        let first = stat(format!("1 (init) {}", fields.replace("S 41", "S 0")).as_bytes());
+        assert_eq!(first.expect("it is complete").parent, None);
+        assert_eq!(stat(b"7 (sh) S 1"), None);
+        assert_eq!(stat(b"7 )sh( S 1"), None);
+        assert_eq!(stat(b""), None);
     }
 
     #[test]
     fn the_path_comes_from_whichever_hierarchy_has_one() {
         let check = |text: &str, path: Option<&str>| {
-            assert_eq!(cgroup_path(text.as_bytes()).as_deref(), path, "{text}");
+            assert_eq!(path_of_cgroup(text.as_bytes()).as_deref(), path, "{text}");
         };
         check("0::/system.slice/a.service\n", Some("/system.slice/a.service"));
         check("9:name=systemd:/x\n0::/y\n", Some("/y"));
@@ -333,7 +367,7 @@ mod tests {
     fn this_process_is_seen_as_it_is() {
         let mut proc = ProcDirectory::open().expect("tests run where /proc is");
         let me = std::process::id();
-        let process = proc.process(me).expect("it runs");
+        let process = proc.process(me, None).expect("it runs");
         assert_eq!(process.parent, Some(Pid(std::os::unix::process::parent_id())));
         assert_eq!(process.uid, rustix::process::geteuid().as_raw());
         assert_eq!(process.cwd.as_deref(), std::env::current_dir().expect("it has one").to_str());
@@ -351,9 +385,17 @@ mod tests {
         let mut proc = ProcDirectory::open().expect("tests run where /proc is");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let inode = rustix::fs::fstat(&listener).expect("it is open").st_ino;
+        let me = std::process::id();
         let mut found = Vec::new();
-        assert_eq!(proc.sockets_of(std::process::id(), |inode| found.push(inode)), Look::Complete);
+        let look = proc.sockets_of(me, |inode| {
+            found.push(inode);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(look, Look::Complete);
         assert_eq!(found.iter().filter(|found| **found == inode).count(), 1);
-        assert_eq!(proc.sockets_of(u32::MAX, |_| {}), Look::Absent);
+        let until =
+            |found| if found == inode { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        assert_eq!(proc.sockets_of(me, until), Look::Enough);
+        assert_eq!(proc.sockets_of(u32::MAX, until), Look::Absent);
     }
 }
