@@ -10,7 +10,7 @@ use canreach_snapshot::{GapReason, GapSubject, Netns, Proto, Snapshot, Socket, V
 
 use crate::report::firewall::{FirewallState, Loaded};
 use crate::report::ip::{AddressEntry, best_entry};
-use crate::report::program::Program;
+use crate::report::program::{Program, Programs};
 use crate::report::subject::link_name;
 use crate::report::unknown::{self, UnknownThing};
 
@@ -125,22 +125,6 @@ impl ListReport {
     }
 }
 
-/// The programs of a namespace, found by hash instead of by search: lists are long.
-struct Programs<'a> {
-    snapshot: &'a Snapshot,
-    netns: &'a Netns,
-}
-
-impl<'a> Programs<'a> {
-    const fn new(snapshot: &'a Snapshot, netns: &'a Netns) -> Self {
-        Self { snapshot, netns }
-    }
-
-    fn of(&self, socket: &Socket) -> Program {
-        Program::of(self.snapshot, self.netns, socket)
-    }
-}
-
 impl ListenerRow {
     fn new(netns: &Netns, socket: &Socket, program: Program, reach: ListenerReach) -> Self {
         let way_in = |audience: canreach_engine::audience::Audience| WayIn {
@@ -195,10 +179,14 @@ impl ListenerRow {
         self.apart_from_doubts = self.apart_from_doubts.max(other.apart_from_doubts);
     }
 
-    /// Some way in from outside leads to a public address.
+    /// Some way in from outside leads to an address that no router has to translate: a public IPv4
+    /// address, or a public IPv6 address on a machine without IPv4. Where IPv4 is private, a router
+    /// is in between, and routers for homes let nothing in over IPv6 either.
     #[must_use]
     pub fn has_public_way(&self) -> bool {
-        self.audience.iter().any(|way| way.via.is_some() && is_public(way.to))
+        let outside = || self.audience.iter().filter(|way| way.via.is_some());
+        let has_ipv4 = outside().any(|way| way.to.is_ipv4());
+        outside().any(|way| is_public(way.to) && (way.to.is_ipv4() || !has_ipv4))
     }
 
     /// Every way in from outside is a VPN's.

@@ -1,6 +1,10 @@
 //! The program behind a socket, by the name a person would call it.
 
-use canreach_snapshot::{Netns, OwnerReason, Process, ResolvedBy, Snapshot, Socket};
+use std::collections::BTreeMap;
+
+use canreach_snapshot::{
+    Cgroup, CgroupId, Netns, Owner, OwnerReason, Pid, Process, ResolvedBy, Snapshot, Socket,
+};
 
 /// Who holds a socket, as far as that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,15 +41,44 @@ pub struct Program {
 const INTERPRETERS: [&str; 10] =
     ["python", "node", "nodejs", "ruby", "perl", "php", "bash", "sh", "deno", "bun"];
 
-impl Program {
+/// Who holds which socket, indexed: lists are long, and a search for each row would be slow.
+#[derive(Debug)]
+pub struct Programs<'a> {
+    owners: BTreeMap<u64, &'a Owner>,
+    processes: BTreeMap<Pid, &'a Process>,
+    cgroups: BTreeMap<CgroupId, &'a Cgroup>,
+    cgroup_paths: BTreeMap<&'a str, &'a Cgroup>,
+    users: BTreeMap<u32, &'a str>,
+    collected_at_ms: u64,
+}
+
+impl<'a> Programs<'a> {
+    /// Indexes the holders of a namespace's sockets.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot, netns: &'a Netns) -> Self {
+        let named = |process: &'a Process| Some((process.uid, process.user.as_deref()?));
+        Self {
+            owners: netns.owners.iter().map(|owner| (owner.inode, owner)).collect(),
+            processes: snapshot.processes.iter().map(|process| (process.pid, process)).collect(),
+            cgroups: snapshot.cgroups.iter().map(|cgroup| (cgroup.id, cgroup)).collect(),
+            cgroup_paths: snapshot
+                .cgroups
+                .iter()
+                .map(|cgroup| (cgroup.path.as_str(), cgroup))
+                .collect(),
+            users: snapshot.processes.iter().filter_map(named).collect(),
+            collected_at_ms: snapshot.machine.collected_at_ms,
+        }
+    }
+
     /// The program behind a socket.
     #[must_use]
-    pub fn of(snapshot: &Snapshot, netns: &Netns, socket: &Socket) -> Self {
-        let owner = netns.owner(socket.inode).filter(|_| socket.inode != 0);
-        let process = owner.and_then(|owner| snapshot.process(*owner.holders.first()?));
-        let cgroup = socket.cgroup.and_then(|id| snapshot.cgroup(id)).or_else(|| {
+    pub fn of(&self, socket: &Socket) -> Program {
+        let owner = self.owners.get(&socket.inode).filter(|_| socket.inode != 0);
+        let process = owner.and_then(|owner| self.processes.get(owner.holders.first()?)).copied();
+        let cgroup = socket.cgroup.and_then(|id| self.cgroups.get(&id)).or_else(|| {
             let path = process?.cgroup_path.as_deref()?;
-            snapshot.cgroups.iter().find(|cgroup| cgroup.path == path)
+            self.cgroup_paths.get(path)
         });
         let unit = cgroup.and_then(|cgroup| cgroup.unit.as_ref());
         let container = cgroup.and_then(|cgroup| cgroup.container.as_ref());
@@ -58,7 +91,7 @@ impl Program {
             (None, None, Some(OwnerReason::Kernel)) => Some("the kernel".to_owned()),
             (None, None, _) => None,
         };
-        Self {
+        Program {
             name: process.map(name_of).or_else(by_circumstance),
             pid: process.map(|process| process.pid.0),
             comm: process.map(|process| process.comm.clone()),
@@ -70,18 +103,25 @@ impl Program {
             user: process
                 .filter(|process| process.uid == socket.uid || socket.uid == 0)
                 .and_then(|process| process.user.clone())
-                .or_else(|| user_name(snapshot, socket.uid)),
+                .or_else(|| self.user_name(socket.uid)),
             uid: socket.uid,
             unit: unit.map(|unit| unit.name.clone()),
             container: container.map(|container| (container.runtime.clone(), container.id.clone())),
             resolved_by: owner.map_or(ResolvedBy::None, |owner| owner.resolved_by),
             reason,
-            age_ms: process.and_then(|process| {
-                snapshot.machine.collected_at_ms.checked_sub(process.started_at_ms?)
-            }),
+            age_ms: process
+                .and_then(|process| self.collected_at_ms.checked_sub(process.started_at_ms?)),
         }
     }
 
+    /// The name of a user whose processes were read.
+    fn user_name(&self, uid: u32) -> Option<String> {
+        let known = self.users.get(&uid).map(|name| (*name).to_owned());
+        known.or_else(|| (uid == 0).then(|| "root".to_owned()))
+    }
+}
+
+impl Program {
     /// The name, or a word that says there is none.
     #[must_use]
     pub fn shown_name(&self) -> String {
@@ -117,13 +157,6 @@ impl Program {
                     .then(|| cwd.to_owned())
             })
     }
-}
-
-/// The name of a user whose processes were read.
-fn user_name(snapshot: &Snapshot, uid: u32) -> Option<String> {
-    let known =
-        snapshot.processes.iter().find(|process| process.uid == uid && process.user.is_some());
-    known.and_then(|process| process.user.clone()).or_else(|| (uid == 0).then(|| "root".to_owned()))
 }
 
 /// The script for an interpreter, else the base name of the program as it was called, else `comm`.
@@ -166,7 +199,6 @@ fn short(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use canreach_snapshot::Pid;
 
     #[test]
     fn a_process_is_called_what_people_call_it() {

@@ -14,7 +14,7 @@ use canreach_snapshot::{
 };
 
 use crate::report::firewall::FirewallState;
-use crate::report::program::Program;
+use crate::report::program::{Program, Programs};
 use crate::report::subject::{NamedSubject, link_name};
 use crate::report::unknown::{self, UnknownThing};
 
@@ -49,6 +49,8 @@ pub struct WhyReport {
     pub url: Option<String>,
     /// The same question for other links and the other family.
     pub also: Vec<AlsoAnswer>,
+    /// The address that they should dial instead, where what they dial is not this computer's.
+    pub instead: Option<IpAddr>,
     /// What is known of the firewall.
     pub firewall: FirewallState,
     /// What this system runs inside.
@@ -253,9 +255,12 @@ impl WhyReport {
         let blockers: Vec<NamedBlocker> = group
             .map(|group| group.blockers.iter().map(|b| NamedBlocker::of(netns, b)).collect())
             .unwrap_or_default();
-        let mut things: Vec<UnknownThing> = answers
+        // A doubt that the outcome did not hang on did not touch the answer.
+        let undecided = answers
             .iter()
             .flat_map(counted)
+            .filter(|group| unknown_reason(&group.fate.outcome).is_some());
+        let mut things: Vec<UnknownThing> = undecided
             .flat_map(|group| &group.doubts)
             .map(|doubt| unknown::of_doubt(netns, doubt, command))
             .collect();
@@ -274,6 +279,7 @@ impl WhyReport {
             connection: if listener.is_none() { connection(snapshot, netns, ask) } else { None },
             fixes: Vec::new(),
             url: None,
+            instead: instead(snapshot, netns, answer),
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
             not_checked: not_checked(&asked),
@@ -321,6 +327,7 @@ impl WhyReport {
             fixes: Vec::new(),
             url: None,
             also: Vec::new(),
+            instead: None,
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
             unknown: Vec::new(),
@@ -409,7 +416,7 @@ impl Listener {
             proto: socket.proto,
             device: socket.device.map(|device| link_name(netns, device)),
             v6only: socket.v6only,
-            program: Program::of(snapshot, netns, socket),
+            program: Programs::new(snapshot, netns).of(socket),
         })
     }
 }
@@ -456,6 +463,17 @@ fn stop_of(netns: &Netns, answer: &Answer) -> Option<NamedBlocker> {
         }
         Outcome::Delivered(_) => None,
     }
+}
+
+/// The address to dial, where the one that was dialled leads past this computer.
+fn instead(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Option<IpAddr> {
+    let own = netns.addresses.iter().any(|own| own.address() == answer.question.to);
+    let wire = matches!(answer.question.via, Arrival::Link(_));
+    if !wire || (own && !answer.question.to.is_loopback()) {
+        return None;
+    }
+    let choice = canreach_engine::address_choice::choose(netns, &snapshot.machine);
+    choice.best_of(netns, answer.question.family(), None).map(canreach_snapshot::Address::address)
 }
 
 /// What all who count see, where it is the same.
@@ -579,7 +597,7 @@ fn connection(snapshot: &Snapshot, netns: &Netns, ask: &Ask) -> Option<Program> 
             && socket.port == ask.port
             && socket.state == SocketState::Connected
     })?;
-    Some(Program::of(snapshot, netns, socket))
+    Some(Programs::new(snapshot, netns).of(socket))
 }
 
 fn not_checked(asked: &Asked) -> Vec<&'static str> {

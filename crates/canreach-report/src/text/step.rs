@@ -208,21 +208,22 @@ fn socket_step(report: &WhyReport, look: Look) -> Option<Shown> {
     match step.result {
         StepResult::Ok => {
             let listener = report.listener.as_ref()?;
-            let name = who_holds(&listener.program, width / 2);
             let address = socket_address(listener);
             let confirmed = listener.program.resolved_by == ResolvedBy::Fd;
             let certain = report.verdict == Verdict::Yes;
-            let mut details = Vec::new();
-            let text = match (confirmed, certain) {
-                (true, true) => format!("{name} accepts it: it listens on {address}"),
-                (true, false) => format!("{name} would accept it: it listens on {address}"),
-                (false, _) => format!("the kernel would hand it to {name}, on {address}"),
+            let (before, after) = match (confirmed, certain) {
+                (true, true) => ("", " accepts it: it listens on "),
+                (true, false) => ("", " would accept it: it listens on "),
+                (false, _) => ("the kernel would hand it to ", ", on "),
             };
-            if listener.address.is_unspecified() {
-                details.push(format!("({})", every_address(listener)));
-            }
+            let room = width.saturating_sub(before.len() + after.len() + address.width());
+            let name = who_holds(&listener.program, room);
+            let text = format!("{before}{name}{after}{address}");
+            let mut details = Vec::new();
             if !confirmed {
                 details.extend(owner_detail(&listener.program));
+            } else if listener.address.is_unspecified() {
+                details.push(format!("({})", every_address(listener)));
             }
             Some(Shown { mark: Mark::Ok, text, code: None, details })
         }
@@ -316,7 +317,6 @@ pub(super) fn listens(listener: &Listener, width: usize) -> String {
 
 /// Where it listens, with a pointer at the part that keeps others out.
 fn pointed_listens(listener: &Listener, reason: DropReason, width: usize) -> Vec<String> {
-    let line = listens(listener, width);
     let address = match listener.address {
         std::net::IpAddr::V4(address) => address.to_string(),
         std::net::IpAddr::V6(address) => format!("[{address}]"),
@@ -326,12 +326,16 @@ fn pointed_listens(listener: &Listener, reason: DropReason, width: usize) -> Vec
         DropReason::BindAddress => "this address only",
         DropReason::BindDevice => "this interface only",
         DropReason::V6Only => "IPv6 only",
-        _ => return vec![line],
+        _ => return vec![listens(listener, width)],
     };
     let pointed = match (&listener.device, reason) {
         (Some(device), DropReason::BindDevice) => printable(device),
         _ => address,
     };
+    // The remark under the pointer needs room too.
+    let behind =
+        (pointed.width() + 1 + remark.len()).saturating_sub(socket_address(listener).width());
+    let line = listens(listener, width.saturating_sub(behind));
     let Some(at) = line.rfind(&pointed) else { return vec![line] };
     let indent = line[..at].width();
     let carets = "^".repeat(pointed.width());

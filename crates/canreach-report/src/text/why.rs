@@ -4,6 +4,7 @@ use canreach_engine::{DropReason, Outcome, Stage, UnknownReason, Verdict};
 use canreach_snapshot::Family;
 
 use crate::phrase;
+use crate::report::subject::NamedSubject;
 use crate::report::why::{AlsoAnswer, Leaning, StopCode, Who, WhyReport};
 use crate::text::line::{DIM, Line, Look, PLAIN, STRONG, print, printable, wrap};
 use crate::text::source::{GROUPS_SHOWN_MAX, groups, source_words};
@@ -48,7 +49,9 @@ fn several_stops(report: &WhyReport) -> bool {
 /// Later stops, so that the first fix brings no second surprise.
 fn also_in_the_way(report: &WhyReport, look: Look) -> Vec<Line> {
     let mut lines = Vec::new();
-    for blocker in report.blockers.iter().skip(1) {
+    // Where the address itself is the wrong one, what else stops it is of no use.
+    let others = if report.instead.is_some() { &[][..] } else { &report.blockers[..] };
+    for blocker in others.iter().skip(1) {
         let StopCode::Drop(reason) = blocker.code else { continue };
         let text = format!("Also in the way: {}", phrase::stop(reason, &report.asked));
         if lines.is_empty() {
@@ -109,12 +112,10 @@ fn not_listening(report: &WhyReport, look: Look) -> Vec<Line> {
     }
     lines.push(Line::new());
     if let Some(recent) = &report.recent {
-        let who = who_holds(&recent.program, look.columns() / 2);
         let age = recent.program.age_ms.map(age).unwrap_or_default();
-        lines.push(Line::plain(&format!(
-            "  {who} started {age} ago and listens on {}. Did you mean",
-            recent.port
-        )));
+        let rest = format!(" started {age} ago and listens on {}. Did you mean", recent.port);
+        let who = who_holds(&recent.program, look.columns().saturating_sub(rest.len() + 2));
+        lines.push(Line::plain(&format!("  {who}{rest}")));
         let argument = phrase::port_argument(recent.proto, recent.port);
         lines.push(Line::plain("      ").add(STRONG, &format!("canreach why {argument}")));
     }
@@ -149,6 +150,15 @@ fn what_to_do(report: &WhyReport, command: &str, look: Look) -> Vec<Line> {
         if let Some(undo) = &fix.undo {
             lines.push(Line::new().add(STRONG, "Undo: ").add(PLAIN, &printable(undo)));
         }
+    }
+    if let Some(instead) = report.instead {
+        lines.push(Line::new());
+        let port = phrase::port(report.asked.proto, report.asked.port);
+        lines.push(
+            Line::plain("Use:  ")
+                .add(STRONG, &instead.to_string())
+                .add(PLAIN, &format!(", {port}")),
+        );
     }
     let only_root = !report.unknown.is_empty()
         && report.unknown.iter().all(|thing| thing.reason == UnknownReason::NeedsRoot.slug());
@@ -216,7 +226,7 @@ fn also_verdict(report: &WhyReport, answer: &AlsoAnswer) -> String {
         (Verdict::No, _) if same_stop => "no, for the same reason.".to_owned(),
         (Verdict::No, _) => match code {
             Some(StopCode::Drop(reason)) => {
-                format!("no, {} [{}].", phrase::stop(reason, &answer.asked), reason.slug())
+                format!("no, {} [{}].", also_stop(answer, reason), reason.slug())
             }
             Some(StopCode::NoLanAddress) | None => "no.".to_owned(),
         },
@@ -232,6 +242,19 @@ fn also_verdict(report: &WhyReport, answer: &AlsoAnswer) -> String {
         (Verdict::Unknown, Some(Leaning::Yes)) => "probably yes.".to_owned(),
         (Verdict::Unknown, Some(Leaning::No)) => "probably no.".to_owned(),
         (Verdict::Unknown, None) => "can't tell.".to_owned(),
+    }
+}
+
+/// A stop in another family is often that the program speaks one family only.
+fn also_stop(answer: &AlsoAnswer, reason: DropReason) -> String {
+    let subject = answer.stop.as_ref().and_then(|stop| stop.subject.as_ref());
+    match (reason, subject, answer.asked.to) {
+        (DropReason::BindAddress, Some(NamedSubject::Socket { address, .. }), Some(to))
+            if Family::of(*address) != Family::of(to) =>
+        {
+            format!("the program listens on {address} only")
+        }
+        _ => phrase::stop(reason, &answer.asked),
     }
 }
 
