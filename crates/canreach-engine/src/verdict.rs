@@ -80,6 +80,8 @@ pub struct Group {
     pub blockers: Vec<Blocker>,
     /// Everything on the path that cannot be judged.
     pub doubts: Vec<Doubt>,
+    /// The sockets that the lookup gives them to, whatever else stops them or is in doubt.
+    pub sockets: Vec<SocketIndex>,
 }
 
 /// Why a packet is stopped. Each names one cause, and has one fix.

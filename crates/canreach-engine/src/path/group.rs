@@ -39,6 +39,7 @@ pub fn answer_with(walk: &mut Walk<'_, '_>, host: &Host<'_>, question: &Question
                 steps: result.steps.clone(),
                 blockers: result.blockers.clone(),
                 doubts: result.doubts.clone(),
+                sockets: result.sockets.clone(),
             });
         }
     }

@@ -142,8 +142,13 @@ impl<'h, 'a> Walk<'h, 'a> {
         self.compose(key, question.port, &entry, &lookup).unwrap_or_else(|| {
             let fate =
                 Fate { outcome: Outcome::Unknown(UnknownReason::LimitReached), they_see: None };
-            let result =
-                Result { fate, steps: Vec::new(), blockers: Vec::new(), doubts: Vec::new() };
+            let result = Result {
+                fate,
+                steps: Vec::new(),
+                blockers: Vec::new(),
+                doubts: Vec::new(),
+                sockets: Vec::new(),
+            };
             vec![(PacketSet::ALL, result)]
         })
     }

@@ -103,6 +103,7 @@ pub(crate) struct Result {
     pub(crate) steps: Vec<Step>,
     pub(crate) blockers: Vec<Blocker>,
     pub(crate) doubts: Vec<Doubt>,
+    pub(crate) sockets: Vec<SocketIndex>,
 }
 
 /// Reads a trail to its end. `success` is what a sender sees whom nothing stops.
@@ -145,7 +146,7 @@ pub(crate) fn conclude(findings: &Findings, trail: &Trail, success: TheySee) -> 
             Fate { outcome: Outcome::Stopped(stop.reason), they_see }
         }
     };
-    Result { fate, steps, blockers, doubts }
+    Result { fate, steps, blockers, doubts, sockets: sockets.to_vec() }
 }
 
 const fn redirects(doubt: &Doubt) -> bool {
