@@ -14,9 +14,10 @@ use canreach_snapshot::{
 };
 
 use crate::link_role::{LinkRole, is_link_local, link_networks, link_roles};
+use crate::path::{Walk, answer_with};
 use crate::{
     AddressSet, Answer, Arrival, DoubtEffect, DropReason, Host, Outcome, Question, SocketIndex,
-    Stage, StepResult, Subject, UnknownReason, answer,
+    UnknownReason,
 };
 
 /// More ways in than this are not asked about one by one; the listeners' reach is then unknown.
@@ -122,7 +123,7 @@ pub fn classify(host: &Host<'_>) -> Vec<ListenerReach> {
     for (index, socket) in sockets.iter().enumerate() {
         ports.entry((socket.proto, socket.port)).or_default().push(index);
     }
-    let classifier = Classifier::new(host);
+    let mut classifier = Classifier::new(host);
     let mut answered: BTreeMap<Likeness, Vec<ListenerReach>> = BTreeMap::new();
     let mut listeners = Vec::new();
     for ((proto, port), indices) in ports {
@@ -164,6 +165,8 @@ struct SocketLikeness {
 
 struct Classifier<'h, 'n> {
     host: &'h Host<'n>,
+    /// One for each family: what does not depend on the listener is walked once.
+    walks: BTreeMap<Family, Walk<'h, 'n>>,
     ways: Vec<Way>,
     /// Every connected network, by family: what is outside is the internet.
     connected: BTreeMap<Family, AddressSet>,
@@ -173,6 +176,7 @@ struct Classifier<'h, 'n> {
     too_many_ways: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Way {
     link: Ifindex,
     role: LinkRole,
@@ -215,7 +219,8 @@ impl<'h, 'n> Classifier<'h, 'n> {
             .iter()
             .any(|rule| rule.source_ports.is_some() || rule.destination_ports.is_some());
         let cgroups_matter = !netns.bpf.is_empty();
-        Self { host, ways, connected, ports_matter, cgroups_matter, too_many_ways }
+        let walks = Family::BOTH.map(|family| (family, Walk::new(host, family))).into();
+        Self { host, walks, ways, connected, ports_matter, cgroups_matter, too_many_ways }
     }
 
     fn likeness(&self, proto: Proto, port: Port, indices: &[usize]) -> Likeness {
@@ -238,10 +243,16 @@ impl<'h, 'n> Classifier<'h, 'n> {
         (proto, Some(port).filter(|_| self.ports_matter), sockets)
     }
 
+    fn answer(&mut self, question: &Question) -> Answer {
+        let walk = self.walks.get_mut(&question.family()).expect("one for each family");
+        answer_with(walk, self.host, question)
+    }
+
     /// One entry for each socket of the port, in their order.
-    fn classify_port(&self, proto: Proto, port: Port, indices: &[usize]) -> Vec<ListenerReach> {
+    fn classify_port(&mut self, proto: Proto, port: Port, indices: &[usize]) -> Vec<ListenerReach> {
         let mut findings: Vec<Findings> = indices.iter().map(|_| Findings::none()).collect();
-        for way in &self.ways {
+        for position in 0..self.ways.len() {
+            let way = self.ways[position];
             let question = Question {
                 proto,
                 port,
@@ -249,9 +260,9 @@ impl<'h, 'n> Classifier<'h, 'n> {
                 to: way.to,
                 via: Arrival::Link(way.link),
             };
-            let answer = answer(self.host, &question);
+            let answer = self.answer(&question);
             for (index, findings) in indices.iter().zip(&mut findings) {
-                self.take(&answer, way, SocketIndex(*index), findings);
+                self.take(&answer, &way, SocketIndex(*index), findings);
             }
         }
         let sockets = &self.host.netns().sockets;
@@ -273,6 +284,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
                 continue;
             }
             let circle = self.circle(way, &sources);
+            let takes = group.sockets.contains(&socket);
             match &group.fate.outcome {
                 Outcome::Delivered(sockets) if sockets.contains(&socket) => {
                     findings.widest_yes = findings.widest_yes.max(Some(circle));
@@ -281,14 +293,14 @@ impl<'h, 'n> Classifier<'h, 'n> {
                 Outcome::Delivered(_) => {}
                 Outcome::Stopped(reason) => {
                     findings.stop.get_or_insert(*reason);
-                    if takes(group, socket) {
+                    if takes {
                         findings.blocked.get_or_insert(*reason);
                     }
                 }
                 Outcome::Unknown(reason) => {
                     let redirects =
                         group.doubts.iter().any(|doubt| doubt.effect == DoubtEffect::MayRedirect);
-                    let takes = takes(group, socket);
+
                     if !(takes || redirects || group.steps.is_empty()) {
                         continue;
                     }
@@ -331,7 +343,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
     }
 
     /// Whether this machine reaches its own listener.
-    fn ask_locally(&self, socket: &Socket, index: SocketIndex) -> LocalFinding {
+    fn ask_locally(&mut self, socket: &Socket, index: SocketIndex) -> LocalFinding {
         let to = match (socket.is_wildcard(), socket.family) {
             (false, _) => socket.address.to_canonical(),
             (true, Family::Ipv4) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -344,7 +356,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
             to,
             via: Arrival::Local { uid: socket.uid },
         };
-        let answer = answer(self.host, &question);
+        let answer = self.answer(&question);
         let delivered = answer.groups.iter().any(|group| match &group.fate.outcome {
             Outcome::Delivered(sockets) => sockets.contains(&index),
             Outcome::Stopped(_) | Outcome::Unknown(_) => false,
@@ -469,15 +481,6 @@ impl Findings {
             }),
         }
     }
-}
-
-/// Whether the lookup gives the packets of a group to a socket, whatever else stops them.
-fn takes(group: &crate::Group, socket: SocketIndex) -> bool {
-    group.steps.iter().any(|step| {
-        step.stage == Stage::Socket
-            && step.result == StepResult::Ok
-            && step.subject == Some(Subject::Socket(socket))
-    })
 }
 
 /// A router forwards packets to this address at all.

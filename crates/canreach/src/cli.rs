@@ -146,6 +146,9 @@ pub struct SnapshotArguments {
     /// The file to write
     #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
     pub output: Option<PathBuf>,
+    /// Leave out names and public addresses, and keep the answers
+    #[arg(long)]
+    pub redact: bool,
     /// Every network namespace that can be found: containers too
     #[arg(long, conflicts_with = "netns")]
     pub all_namespaces: bool,

@@ -23,7 +23,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(exit) => return exit,
     };
     cli.global.color.write_global();
-    match command::dispatch(&cli, &cli::as_typed(&typed)) {
+    let advice = match &cli.global.snapshot {
+        // What a file lacks can only be had where it was made.
+        Some(_) => "canreach snapshot FILE".to_owned(),
+        None => cli::as_typed(&typed),
+    };
+    match command::dispatch(&cli, &advice) {
         Ok(exit) => exit,
         Err(error) => {
             output::error(&error);

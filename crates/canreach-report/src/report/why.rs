@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use canreach_engine::ask::{Ask, From};
 use canreach_engine::link_role::link_networks;
 use canreach_engine::{
-    AddressSet, Answer, Arrival, Blocker, DropReason, Group, Outcome, Question, SocketIndex, Stage,
-    Step, StepResult, Subject, TheySee, UnknownReason, Verdict,
+    AddressSet, Answer, Arrival, Blocker, Doubt, DoubtEffect, DropReason, Group, Outcome, Question,
+    SocketIndex, Stage, Step, StepResult, Subject, TheySee, UnknownReason, Verdict,
 };
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
@@ -37,6 +37,8 @@ pub struct WhyReport {
     pub steps: Vec<NamedStep>,
     /// The groups of sources; together they are what was asked about.
     pub groups: Vec<SourceGroup>,
+    /// The lookup found a socket, whatever else is in doubt.
+    pub found: bool,
     /// The socket that gets it, or would get it if it were not for the stop.
     pub listener: Option<Listener>,
     /// Where there is no listener: a program that was started lately and listens elsewhere.
@@ -284,6 +286,7 @@ impl WhyReport {
             inside: snapshot.machine.virtualization,
             not_checked: not_checked(&asked),
             unknown: things,
+            found: group.is_some_and(|group| !group.sockets.is_empty()),
             listener,
             blockers,
             also,
@@ -323,6 +326,7 @@ impl WhyReport {
             groups: Vec::new(),
             recent: if listener.is_none() { recent_listener(snapshot, netns, ask) } else { None },
             connection: if listener.is_none() { connection(snapshot, netns, ask) } else { None },
+            found: false,
             listener,
             fixes: Vec::new(),
             url: None,
@@ -492,21 +496,31 @@ fn leaning(answer: &Answer) -> Option<Leaning> {
         Outcome::Stopped(_) => Some(Leaning::No),
         Outcome::Unknown(_) if !group.blockers.is_empty() => Some(Leaning::No),
         Outcome::Unknown(_) => {
-            let found = group
-                .steps
-                .iter()
-                .any(|step| step.stage == Stage::Socket && matches!(step.result, StepResult::Ok));
-            // Something that hides links, routes or sockets leaves nothing to lean on.
-            let hidden = group.doubts.iter().any(|doubt| {
-                matches!(doubt.stage, Stage::Route | Stage::Socket)
-                    && doubt.effect == canreach_engine::DoubtEffect::MayRedirect
-            });
+            let found = !group.sockets.is_empty();
+            // Links, routes or sockets that could not be read leave nothing to lean on.
+            let hidden = group.doubts.iter().any(hides);
             (found && !hidden).then_some(Leaning::Yes)
         }
     };
     let mut leanings = counted(answer).map(leans);
     let first = leanings.next().flatten()?;
     leanings.all(|other| other == Some(first)).then_some(first)
+}
+
+/// A doubt about what the whole path stands on, not about what may interfere with it.
+fn hides(doubt: &Doubt) -> bool {
+    match doubt.stage {
+        Stage::Link | Stage::Route | Stage::Reply => {
+            doubt.effect == DoubtEffect::MayRedirect || doubt.reason == UnknownReason::Unread
+        }
+        Stage::Socket => doubt.reason == UnknownReason::Unread,
+        Stage::Ingress
+        | Stage::Prerouting
+        | Stage::Input
+        | Stage::Forward
+        | Stage::Gate
+        | Stage::Output => false,
+    }
 }
 
 fn source_groups(netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
@@ -544,7 +558,7 @@ fn deciding_subject(group: &Group) -> Option<&Subject> {
         Outcome::Delivered(_) => None,
         Outcome::Stopped(_) => group.blockers.first()?.subject.as_ref(),
         Outcome::Unknown(reason) => {
-            let of_reason = |doubt: &&canreach_engine::Doubt| doubt.reason == reason;
+            let of_reason = |doubt: &&Doubt| doubt.reason == reason;
             group.doubts.iter().find(of_reason).or_else(|| group.doubts.first())?.subject.as_ref()
         }
     }
@@ -554,6 +568,9 @@ fn deciding_subject(group: &Group) -> Option<&Subject> {
 fn listener_index(group: &Group) -> Option<SocketIndex> {
     if let Outcome::Delivered(sockets) = &group.fate.outcome {
         return sockets.first().copied();
+    }
+    if let Some(index) = group.sockets.first() {
+        return Some(*index);
     }
     let socket = |subject: &Option<Subject>| match subject {
         Some(Subject::Socket(index)) => Some(*index),

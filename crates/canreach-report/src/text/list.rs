@@ -169,8 +169,8 @@ fn grouped(report: &ListReport) -> Vec<(ListGroup, Vec<&ListenerRow>)> {
 
 /// The address to hand out, and the firewall.
 fn top(report: &ListReport, look: Look) -> Vec<Line> {
-    /// Between the address and the firewall.
-    const GAP: usize = 6;
+    /// Between the address and the firewall: at least, and at most.
+    const GAP: (usize, usize) = (2, 6);
     let address = match &report.best {
         Some(best) => Line::plain("Your address is ")
             .add(STRONG, &best.address.to_string())
@@ -178,8 +178,9 @@ fn top(report: &ListReport, look: Look) -> Vec<Line> {
         None => Line::plain("This computer has no address on a network."),
     };
     let firewall = phrase::firewall(&report.firewall);
-    let mut lines = if address.width() + GAP + firewall.width() <= look.columns() {
-        let column = address.width() + GAP;
+    let room = look.columns().saturating_sub(address.width() + firewall.width());
+    let mut lines = if room >= GAP.0 {
+        let column = address.width() + room.min(GAP.1);
         vec![address.pad_to(column).add(PLAIN, &printable(&firewall))]
     } else {
         vec![address, Line::plain(&printable(&firewall))]

@@ -8,7 +8,7 @@ use crate::phrase;
 use crate::report::firewall::Loaded;
 use crate::report::program::Program;
 use crate::report::subject::NamedSubject;
-use crate::report::why::{Listener, StopCode, Who, WhyReport};
+use crate::report::why::{Listener, NamedStep, StopCode, Who, WhyReport};
 use crate::text::line::{DIM, GOOD, Line, Look, PLAIN, STOP, UNKNOWN, printable, shorten, wrap};
 
 /// Where the text of a step starts: behind its number and mark.
@@ -84,15 +84,16 @@ fn shown_steps(report: &WhyReport, look: Look) -> Vec<Shown> {
     } else {
         shown.extend(part(report, look, &[Stage::Route], false));
     }
-    let filters = [Stage::Ingress, Stage::Prerouting, Stage::Input, Stage::Forward, Stage::Output];
-    match part(report, look, &filters, false) {
-        Some(step) => shown.push(step),
-        None => shown.extend(no_firewall(report)),
+    let rules = rules_in_doubt(report, look);
+    if rules.is_empty() {
+        shown.extend(part(report, look, &FILTERS, false).or_else(|| no_firewall(report)));
+    } else {
+        shown.extend(rules);
     }
     shown.extend(socket_step(report, look));
-    for stage in [Stage::Gate, Stage::Reply] {
-        shown.extend(part(report, look, &[stage], false));
-    }
+    let gate = part(report, look, &[Stage::Gate], false);
+    shown.extend(gate.filter(|step| step.mark == Mark::Stop));
+    shown.extend(part(report, look, &[Stage::Reply], false));
     shown
 }
 
@@ -114,36 +115,58 @@ fn part(report: &WhyReport, look: Look, stages: &[Stage], first: bool) -> Option
                 });
             }
             StepResult::Unknown(reason) => {
-                let mut details = subject_details(step.subject.as_ref(), look);
-                let about_rules =
-                    matches!(reason, UnknownReason::NeedsRoot | UnknownReason::NotModelled);
-                if about_rules && let Some(hint) = &report.firewall.hint {
-                    let known = if reason == UnknownReason::NeedsRoot {
-                        details.clear();
-                        "seen without root: "
-                    } else {
-                        ""
-                    };
-                    details.push(format!(
-                        "{known}{} says {} is {}",
-                        printable(&hint.source),
-                        printable(&hint.program),
-                        if hint.enabled { "on" } else { "off" }
-                    ));
-                } else if reason == UnknownReason::NeedsRoot {
-                    details.clear();
-                }
                 return Some(Shown {
                     mark: Mark::Unknown,
                     text: phrase::unknown(step.stage, reason),
                     code: Some(reason.slug()),
-                    details,
+                    details: subject_details(step.subject.as_ref(), look),
                 });
             }
             StepResult::Stop(_) | StepResult::Ok => {}
         }
     }
     None
+}
+
+/// Where packet filters and programs may interfere.
+const FILTERS: [Stage; 5] =
+    [Stage::Ingress, Stage::Prerouting, Stage::Input, Stage::Forward, Stage::Output];
+
+/// Whether a step that cannot be told is about rules or programs that may interfere, whatever part
+/// of the path they sit at.
+pub(super) fn is_about_rules(report: &WhyReport, step: &NamedStep) -> bool {
+    matches!(step.result, StepResult::Unknown(_))
+        && (FILTERS.contains(&step.stage)
+            || step.stage == Stage::Gate
+            || (step.stage == Stage::Socket && report.found))
+}
+
+/// One step for each reason why rules or programs cannot be judged.
+fn rules_in_doubt(report: &WhyReport, look: Look) -> Vec<Shown> {
+    let mut shown: Vec<Shown> = Vec::new();
+    for step in report.steps.iter().filter(|step| is_about_rules(report, step)) {
+        let StepResult::Unknown(reason) = step.result else { continue };
+        if shown.iter().any(|other| other.code == Some(reason.slug())) {
+            continue;
+        }
+        let needs_root = reason == UnknownReason::NeedsRoot;
+        let mut details =
+            if needs_root { Vec::new() } else { subject_details(step.subject.as_ref(), look) };
+        let about_rules = needs_root || reason == UnknownReason::NotModelled;
+        if let Some(hint) = report.firewall.hint.as_ref().filter(|_| about_rules) {
+            details.push(format!(
+                "{}{} says {} is {}",
+                if needs_root { "seen without root: " } else { "" },
+                printable(&hint.source),
+                printable(&hint.program),
+                if hint.enabled { "on" } else { "off" }
+            ));
+        }
+        let stage = if needs_root { Stage::Input } else { step.stage };
+        let (text, code) = (phrase::unknown(stage, reason), Some(reason.slug()));
+        shown.push(Shown { mark: Mark::Unknown, text, code, details });
+    }
+    shown
 }
 
 fn is_the_stop(report: &WhyReport, stage: Stage, reason: DropReason) -> bool {
@@ -205,7 +228,8 @@ fn no_firewall(report: &WhyReport) -> Option<Shown> {
 fn socket_step(report: &WhyReport, look: Look) -> Option<Shown> {
     let step = report.steps.iter().find(|step| step.stage == Stage::Socket)?;
     let width = look.columns() - STEP_TEXT_AT;
-    match step.result {
+    let result = if is_about_rules(report, step) { StepResult::Ok } else { step.result };
+    match result {
         StepResult::Ok => {
             let listener = report.listener.as_ref()?;
             let address = socket_address(listener);

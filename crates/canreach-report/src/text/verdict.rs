@@ -1,11 +1,12 @@
 //! The verdict as a sentence, answer word first. It never contains the fix.
 
-use canreach_engine::{DropReason, Outcome, Stage, StepResult, Verdict};
+use canreach_engine::{DropReason, Outcome, StepResult, Verdict};
 use canreach_snapshot::Proto;
 
 use crate::phrase;
 use crate::report::why::{Leaning, StopCode, Who, WhyReport};
 use crate::text::line::{GOOD, Line, Look, STRONG, UNKNOWN, wrap};
+use crate::text::step::is_about_rules;
 
 /// The verdict as a sentence, answer word first.
 pub(super) fn verdict(report: &WhyReport, look: Look) -> Vec<Line> {
@@ -40,7 +41,7 @@ pub(super) fn verdict(report: &WhyReport, look: Look) -> Vec<Line> {
             (UNKNOWN, word, doubts)
         }
         (Verdict::Unknown, None) => {
-            (UNKNOWN, "Can't tell", format!("whether {who} can {connect} {port}."))
+            (UNKNOWN, "Can't tell", format!("whether {} can {connect} {port}.", inside(&who)))
         }
     };
     let text = wrap(&format!("{word} {rest}"), look.columns());
@@ -51,6 +52,16 @@ pub(super) fn verdict(report: &WhyReport, look: Look) -> Vec<Line> {
             _ => Line::new().add(STRONG, text),
         })
         .collect()
+}
+
+/// Those who were asked about, inside a sentence.
+fn inside(who: &str) -> String {
+    match who {
+        "Your network" => "your network".to_owned(),
+        "This computer" => "this computer".to_owned(),
+        "Anyone" => "anyone".to_owned(),
+        address => address.to_owned(),
+    }
 }
 
 fn no_sentence(report: &WhyReport, who: &str, port: &str, connect: &str) -> String {
@@ -89,17 +100,14 @@ fn partly_sentence(report: &WhyReport, who: &str, port: &str, connect: &str) -> 
     format!("Whether they can {connect} {port} depends on where they are.")
 }
 
+/// As many as there are `?` among the steps shown.
 fn doubt_count(report: &WhyReport) -> usize {
-    let unknown = report.steps.iter().filter(|step| matches!(step.result, StepResult::Unknown(_)));
-    let filters = |stage: Stage| {
-        matches!(
-            stage,
-            Stage::Ingress | Stage::Prerouting | Stage::Input | Stage::Forward | Stage::Output
-        )
-    };
-    // The firewall's hooks are shown as one step.
-    let mut shown: Vec<Option<Stage>> =
-        unknown.map(|step| Some(step.stage).filter(|stage| !filters(*stage))).collect();
+    let unknown = report.steps.iter().filter_map(|step| match step.result {
+        StepResult::Unknown(reason) if is_about_rules(report, step) => Some((None, reason)),
+        StepResult::Unknown(reason) => Some((Some(step.stage), reason)),
+        StepResult::Ok | StepResult::Stop(_) => None,
+    });
+    let mut shown: Vec<_> = unknown.collect();
     shown.sort_unstable();
     shown.dedup();
     shown.len().max(1)

@@ -16,6 +16,7 @@ pub(super) fn run(global: &Global, arguments: &SnapshotArguments) -> anyhow::Res
     }
     let wanted = Wanted { all_namespaces: arguments.all_namespaces, ..Wanted::ALL };
     let snapshot = state::read(global, &wanted)?;
+    let snapshot = if arguments.redact { snapshot.redact() } else { snapshot };
     let bytes = snapshot.to_bytes();
     match file {
         Some(file) => output::private_file(file, &bytes)?,
