@@ -15,7 +15,7 @@ use DoubtEffect::{MayRedirect, MayStop};
 
 impl Walk<'_> {
     /// XDP, tc and ingress chains of the link the packet comes in by, or of a port of it; chains of
-    /// the bridge family where that link is a bridge.
+    /// the bridge family where that link is a bridge, except those for frames sent on or out.
     pub(super) fn ingress_hooks(&mut self, link: Ifindex) {
         let names: Vec<&str> = self
             .netns
@@ -24,12 +24,14 @@ impl Walk<'_> {
             .filter(|other| other.ifindex == link || other.master == Some(link))
             .map(|other| other.name.as_str())
             .collect();
-        let is_bridge = self.link(link).is_some_and(|link| link.kind == LinkKind::Bridge);
         for chain in self.netns.firewall.chains.iter().filter(|chain| !chain.is_idle()) {
             let on_link = chain.devices.iter().any(|device| names.contains(&device.as_str()));
             if chain.hook == NfHook::Ingress && on_link {
                 self.doubt(UnknownReason::NotModelled, MayRedirect);
-            } else if chain.family == NfFamily::Bridge && is_bridge {
+            } else if matches!(chain.hook, NfHook::Prerouting | NfHook::Input)
+                && chain.family == NfFamily::Bridge
+                && self.is_bridge(link)
+            {
                 self.doubt(UnknownReason::NotModelled, MayStop);
             }
         }
@@ -51,6 +53,10 @@ impl Walk<'_> {
             }
         }
         self.gaps(MayRedirect, |subject| matches!(subject, GapSubject::Xdp | GapSubject::Tc));
+    }
+
+    fn is_bridge(&self, link: Ifindex) -> bool {
+        self.link(link).is_some_and(|link| link.kind == LinkKind::Bridge)
     }
 
     /// The chains of the ARP family, when ARP is needed.
@@ -82,14 +88,15 @@ impl Walk<'_> {
                 self.doubt(UnknownReason::OpaqueProgram, effect);
             }
         }
-        let redirects = stage == Stage::Prerouting && !self.netns.firewall.cannot_redirect;
+        // Rules that could not be read do what rules do, unless nothing here can rewrite addresses.
+        let effect = if self.netns.firewall.cannot_redirect { MayStop } else { effect };
         let family = self.family();
         let firewall = |subject: &GapSubject| match subject {
             GapSubject::NftRuleset => true,
             GapSubject::LegacyTables(of) => *of == family,
             _other => false,
         };
-        self.gaps(if redirects { MayRedirect } else { MayStop }, firewall);
+        self.gaps(effect, firewall);
         if stage == Stage::Input {
             self.gaps(MayStop, |subject| *subject == GapSubject::NetfilterBpf);
         }
@@ -122,7 +129,14 @@ impl Walk<'_> {
             self.netns.link_named(device).is_some_and(|link| links.contains(&link.ifindex))
         };
         let egress = self.netns.firewall.chains.iter().filter(|chain| {
-            !chain.is_idle() && chain.hook == NfHook::Egress && chain.devices.iter().any(leaves_by)
+            let on_link = match (chain.family, chain.hook) {
+                (NfFamily::Bridge, NfHook::Output | NfHook::Postrouting) => {
+                    links.iter().any(|link| self.is_bridge(*link))
+                }
+                (_, NfHook::Egress) => chain.devices.iter().any(leaves_by),
+                (_, _) => false,
+            };
+            on_link && !chain.is_idle()
         });
         for _ in 0..egress.count() {
             self.doubt(UnknownReason::NotModelled, MayStop);
