@@ -2,11 +2,13 @@
 //!
 //! Everything here is pure: a snapshot goes in, an answer comes out, without I/O, clock or
 //! randomness. Reading order: [`question`] (what is asked), [`packet`] (packets and sets of them),
-//! [`verdict`] and [`trace`] (what comes out), then the stages of the path.
+//! [`verdict`] and [`trace`] (what comes out), then the stages of the path, then [`explain`] (what would
+//! change the answer).
 
 pub mod address_choice;
 pub mod ask;
 pub mod audience;
+pub mod explain;
 pub mod host;
 pub mod link_role;
 pub mod packet;
