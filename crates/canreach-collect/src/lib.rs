@@ -20,6 +20,7 @@ mod proc;
 mod scope;
 mod socket;
 mod sys;
+mod wireless;
 
 pub use error::CollectError;
 pub use netlink::sock_diag;

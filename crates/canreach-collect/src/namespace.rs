@@ -11,7 +11,7 @@ use crate::netlink::link::LinkRow;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
 use crate::netlink::{address, link, neighbor, nexthop, policy_rule, route};
 use crate::proc::{fib_layout, sysctl};
-use crate::{CollectError, Scope, bpf, firewall, netns, socket};
+use crate::{CollectError, Scope, bpf, firewall, netns, socket, wireless};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {
@@ -81,6 +81,7 @@ fn read_links(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
     }
     // Policy rules and snapshots name links by number; the kernel dumps them by hash bucket.
     netns.links.sort_by_key(|link| link.ifindex);
+    wireless::read(&mut netns.links);
 }
 
 fn read_addresses(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {

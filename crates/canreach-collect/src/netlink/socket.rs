@@ -31,6 +31,8 @@ pub(crate) enum NetlinkFamily {
     SockDiag,
     /// `NETLINK_NETFILTER`.
     Netfilter,
+    /// `NETLINK_GENERIC`.
+    Generic,
 }
 
 impl NetlinkFamily {
@@ -40,6 +42,7 @@ impl NetlinkFamily {
             Self::Route => None,
             Self::SockDiag => Some(rustix::net::netlink::SOCK_DIAG),
             Self::Netfilter => Some(rustix::net::netlink::NETFILTER),
+            Self::Generic => Some(rustix::net::netlink::GENERIC),
         }
     }
 }
