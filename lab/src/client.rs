@@ -227,7 +227,9 @@ impl Attempt<'_> {
         match self.probe.proto {
             // A reset instead of a goodbye: nothing lingers on the host.
             Proto::Tcp => sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?,
-            Proto::Udp => sockopt::set_socket_broadcast(&socket, true)?,
+            // Whoever sends to everybody on a network has to say so. Nobody does by accident, but a
+            // client of the host's own is an ordinary one, and gets what an ordinary one gets.
+            Proto::Udp => sockopt::set_socket_broadcast(&socket, !own)?,
         }
         let bind = with_zone(
             SocketAddr::new(source.unwrap_or_else(|| unspecified(to)), self.source_port),

@@ -1,5 +1,6 @@
 //! The lab's command line, shared by its binary and its tests.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::case::{self, Case};
+use crate::differential;
 use crate::judge::{self, CaseResult};
 use crate::netns::Privilege;
 use crate::wiring::Wiring;
@@ -34,6 +36,27 @@ enum Action {
         /// How many hosts at once.
         #[arg(long, default_value_t = 4)]
         jobs: usize,
+        /// Hold the kernel against the reference evaluator alone.
+        #[arg(long)]
+        without_engine: bool,
+    },
+    /// Build random hosts and ask each of them.
+    Random {
+        /// The seed of the first host; each of the following has the next number.
+        #[arg(long)]
+        seed: u64,
+        /// How many hosts.
+        #[arg(long)]
+        hosts: u64,
+        /// How many questions each.
+        #[arg(long, default_value_t = 50)]
+        probes: usize,
+        /// How many hosts at once.
+        #[arg(long, default_value_t = 4)]
+        jobs: usize,
+        /// Hold the kernel against the reference evaluator alone.
+        #[arg(long)]
+        without_engine: bool,
     },
 }
 
@@ -60,7 +83,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Ok(privilege) => carry_out(arguments, privilege, &mut out),
         Err(reason) => {
             // Not a failure: the machine forbids it. It is counted, so that nobody takes it for a pass.
-            writeln!(out, "everything skipped: {reason:#}\n0 passed, 0 failed, 1 skipped")
+            writeln!(out, "skipped: everything: {reason:#}\n0 passed, 0 failed, 1 skipped")
                 .map(|()| true)
                 .map_err(Into::into)
         }
@@ -77,22 +100,27 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) -> Result<bool> {
-    let counts = match &arguments.action {
-        Action::Cases { filter, file, jobs } => {
-            let mut cases = read_cases(file.as_deref())?;
-            if let Some(filter) = filter {
-                cases.retain(|case| case.name.contains(filter.as_str()));
-            }
-            run_cases(&cases, *jobs, out)?
-        }
-    };
     let how = match privilege {
         Privilege::Root => "as root",
         Privilege::UserNamespace => "in a user namespace",
     };
+    writeln!(out, "running {how}")?;
+    let counts = match &arguments.action {
+        Action::Cases { filter, file, jobs, without_engine } => {
+            let mut cases = read_cases(file.as_deref())?;
+            if let Some(filter) = filter {
+                cases.retain(|case| case.name.contains(filter.as_str()));
+            }
+            run_cases(&cases, *jobs, !without_engine, out)?
+        }
+        Action::Random { seed, hosts, probes, jobs, without_engine } => {
+            let seeds: Vec<u64> = (*seed..seed.saturating_add(*hosts)).collect();
+            run_random(&seeds, *probes, *jobs, !without_engine, out)?
+        }
+    };
     writeln!(
         out,
-        "{how}: {} passed, {} failed, {} skipped",
+        "{} passed, {} failed, {} skipped",
         counts.passed, counts.failed, counts.skipped
     )?;
     Ok(counts.failed == 0)
@@ -126,9 +154,15 @@ fn read_cases(file: Option<&Path>) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn run_cases(cases: &[Case], jobs: usize, out: &mut impl Write) -> Result<Counts> {
+fn run_cases(
+    cases: &[Case],
+    jobs: usize,
+    with_engine: bool,
+    out: &mut impl Write,
+) -> Result<Counts> {
     let mut counts = Counts::default();
-    for (case, result) in cases.iter().zip(in_parallel(cases, jobs, judge::run)) {
+    let results = in_parallel(cases, jobs, |case| judge::run(case, with_engine));
+    for (case, result) in cases.iter().zip(results) {
         match result.with_context(|| format!("case `{}`", case.name)) {
             Ok(CaseResult::Passed) => counts.passed += 1,
             Ok(CaseResult::Skipped(reason)) => {
@@ -148,6 +182,59 @@ fn run_cases(cases: &[Case], jobs: usize, out: &mut impl Write) -> Result<Counts
                 counts.failed += 1;
             }
         }
+    }
+    Ok(counts)
+}
+
+fn run_random(
+    seeds: &[u64],
+    probes: usize,
+    jobs: usize,
+    with_engine: bool,
+    out: &mut impl Write,
+) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let (mut asked, mut connected) = (0, 0);
+    let mut unknown = BTreeMap::new();
+    // In portions, so that a long run can be watched.
+    for portion in seeds.chunks(500) {
+        let run = |seed: &u64| differential::run(*seed, probes, with_engine);
+        for (seed, result) in portion.iter().zip(in_parallel(portion, jobs, run)) {
+            let result = match result {
+                Ok(result) => result,
+                Err(error) => {
+                    writeln!(out, "\nFAILED: seed {seed}: {error:#}")?;
+                    counts.failed += 1;
+                    continue;
+                }
+            };
+            asked += result.asked;
+            connected += result.connected;
+            for (reason, count) in result.unknown {
+                *unknown.entry(reason).or_insert(0) += count;
+            }
+            if result.disagreements.is_empty() {
+                counts.passed += 1;
+            } else {
+                counts.failed += 1;
+            }
+            for disagreement in result.disagreements {
+                let case = &disagreement.case;
+                writeln!(out, "\nFAILED: {}\n{}", case.name, Wiring::of(&case.host).drawing())?;
+                writeln!(out, "{case}{}", disagreement.comparison)?;
+            }
+        }
+        let last = portion.last().copied().unwrap_or_default();
+        writeln!(out, "seeds up to {last}: {} agree, {} do not", counts.passed, counts.failed)?;
+    }
+    let cannot_tell: usize = unknown.values().sum();
+    let share = 100.0 * cannot_tell as f64 / asked.max(1) as f64;
+    writeln!(
+        out,
+        "{asked} questions, {connected} connected, {cannot_tell} unknown ({share:.1} %)"
+    )?;
+    for (reason, count) in unknown {
+        writeln!(out, "  {count} {}", reason.slug())?;
     }
     Ok(counts)
 }

@@ -1,13 +1,19 @@
 //! Builds one host, reads it, and asks all its probes of the kernel.
 
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
-use canreach_snapshot::{Netns, Snapshot};
+use canreach_snapshot::{Family, Netns, Prefix, Snapshot, TableId};
 
-use crate::client::{self, PATIENT, QUICK, SourcePorts};
+use crate::client::{self, QUICK, SourcePorts};
 use crate::probe::{Observation, Probe};
 use crate::step::Step;
 use crate::topology::Topology;
+
+/// How long a host may take to come to rest.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// A host that was built, with what became of each probe.
 #[derive(Debug)]
@@ -27,9 +33,9 @@ impl Examined {
     ///
     /// # Errors
     /// If the client cannot be started.
-    pub fn ask_again(&mut self, probe: &Probe) -> Result<Observation> {
+    pub fn ask_again(&mut self, probe: &Probe, patience: Duration) -> Result<Observation> {
         client::forget_neighbors(&self.topology, &[probe])?;
-        let again = client::run(&self.topology, &[probe], &mut self.ports, PATIENT)?;
+        let again = client::run(&self.topology, &[probe], &mut self.ports, patience)?;
         again.into_iter().next().context("one probe has one observation")
     }
 }
@@ -39,14 +45,51 @@ impl Examined {
 /// # Errors
 /// If the host cannot be built or read, or a client cannot be started.
 pub fn examine(steps: &[Step], probes: &[Probe]) -> Result<Examined> {
-    let topology = Topology::build(steps)?;
+    ask(Topology::build(steps)?, probes)
+}
+
+/// Asks a host that was built.
+///
+/// # Errors
+/// If it cannot be read, or a client cannot be started.
+pub fn ask(topology: Topology, probes: &[Probe]) -> Result<Examined> {
     topology.prepare_peers(probes)?;
-    let snapshot = read_host(&topology)?;
-    let netns = snapshot.namespaces.into_iter().next().context("collect read no namespace")?;
+    let netns = read_settled_host(&topology)?;
     let mut ports = SourcePorts::default();
     let asked: Vec<&Probe> = probes.iter().collect();
     let observations = client::run(&topology, &asked, &mut ports, QUICK)?;
     Ok(Examined { topology, netns, observations, ports })
+}
+
+/// Reads the host when it has come to rest: the kernel puts the local route of an IPv6 address in
+/// place a moment after the address (net/ipv6/addrconf.c, addrconf_dad_start).
+fn read_settled_host(topology: &Topology) -> Result<Netns> {
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let snapshot = read_host(topology)?;
+        let netns = snapshot.namespaces.into_iter().next().context("collect read no namespace")?;
+        if is_settled(&netns) || Instant::now() >= deadline {
+            return Ok(netns);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Every IPv6 address that is in use has its local route. One that is being checked for duplicates
+/// has none, and stays as it is for longer than a case takes.
+fn is_settled(netns: &Netns) -> bool {
+    let has_route = |address: IpAddr| {
+        netns.routes.iter().any(|route| {
+            route.table == TableId::LOCAL && route.destination == Prefix::host(address)
+        })
+    };
+    netns.addresses.iter().all(|address| {
+        let link = netns.link(address.ifindex);
+        Family::of(address.address()) == Family::Ipv4
+            || address.is_tentative()
+            || link.is_none_or(|link| !link.is_up())
+            || has_route(address.address())
+    })
 }
 
 /// Reads the host under test, from inside, the way the program itself does.

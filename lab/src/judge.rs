@@ -1,9 +1,11 @@
 //! Whether a case comes out as it says.
 
 use anyhow::Result;
-use canreach_engine::TheySee;
+use canreach_engine::{Fate, Outcome, TheySee};
 
 use crate::case::{Case, Expectation, Expected};
+use crate::client::PATIENT;
+use crate::compare::compare;
 use crate::examine::{Examined, examine};
 use crate::probe::{Observation, Probe};
 use crate::topology::{Topology, Unsupported};
@@ -32,7 +34,7 @@ pub struct Failure {
 ///
 /// # Errors
 /// If the lab itself fails: that is never a result.
-pub fn run(case: &Case) -> Result<CaseResult> {
+pub fn run(case: &Case, with_engine: bool) -> Result<CaseResult> {
     let probes: Vec<Probe> = case.expect.iter().map(|expected| expected.probe.clone()).collect();
     let mut examined = match examine(&case.host, &probes) {
         Ok(examined) => examined,
@@ -43,25 +45,44 @@ pub fn run(case: &Case) -> Result<CaseResult> {
     };
     let mut failures = Vec::new();
     for (expectation, observation) in case.expect.iter().zip(examined.observations.clone()) {
-        let mut texts = judge(&examined, expectation, &observation);
-        if !texts.is_empty() {
-            let again = examined.ask_again(&expectation.probe)?;
-            texts = judge(&examined, expectation, &again);
+        let mut text = judge(&examined, expectation, observation, with_engine)?;
+        if text.is_some() {
+            let again = examined.ask_again(&expectation.probe, PATIENT)?;
+            text = judge(&examined, expectation, again, with_engine)?;
         }
         let probe = expectation.to_string();
-        failures.extend(texts.into_iter().map(|text| Failure { probe: probe.clone(), text }));
+        failures.extend(text.map(|text| Failure { probe, text }));
     }
     Ok(if failures.is_empty() { CaseResult::Passed } else { CaseResult::Failed(failures) })
 }
 
-fn judge(examined: &Examined, expectation: &Expectation, kernel: &Observation) -> Vec<String> {
-    let Some(expected) = &expectation.expected else { return Vec::new() };
-    let probe = &expectation.probe;
-    let mut texts = Vec::new();
-    if let Err(text) = kernel_agrees(&examined.topology, probe, expected, kernel) {
-        texts.push(text);
+/// What is wrong with a result, in words; `None` where nothing is.
+fn judge(
+    examined: &Examined,
+    expectation: &Expectation,
+    kernel: Observation,
+    with_engine: bool,
+) -> Result<Option<String>> {
+    let (topology, probe) = (&examined.topology, &expectation.probe);
+    let mut comparison = compare(topology, &examined.netns, probe, kernel, with_engine)?;
+    if let Some(expected) = &expectation.expected {
+        let kernel = kernel_agrees(topology, probe, expected, &comparison.kernel);
+        let reference = fate_agrees(expected, &comparison.reference);
+        comparison.mismatches.extend([kernel, reference].into_iter().filter_map(Result::err));
     }
-    texts
+    Ok((!comparison.mismatches.is_empty()).then(|| comparison.to_string()))
+}
+
+fn fate_agrees(expected: &Expected, fate: &Fate) -> Result<(), String> {
+    let right = match (expected, &fate.outcome) {
+        (Expected::Yes { .. }, Outcome::Delivered(_)) => true,
+        (Expected::No { reason, they_see }, Outcome::Stopped(found)) => {
+            reason == found && *they_see == fate.they_see
+        }
+        (Expected::Unknown { reason, .. }, Outcome::Unknown(found)) => reason == found,
+        _ => false,
+    };
+    if right { Ok(()) } else { Err("the reference evaluator and the case differ".to_owned()) }
 }
 
 fn kernel_agrees(
@@ -75,7 +96,6 @@ fn kernel_agrees(
         .iter()
         .map(|position| topology.servers[*position].step.to_string())
         .collect();
-    let saw = format!("kernel: they see {}, served by {served:?}", kernel.they_see.slug());
     let copies = topology.wiring.is_shared(probe.to.ip()) && !served.is_empty();
     let got_through = matches!(kernel.they_see, TheySee::Connected | TheySee::Delivered) || copies;
     let right = match expected {
@@ -87,5 +107,9 @@ fn kernel_agrees(
         }
         Expected::Unknown { they_see, .. } => *they_see == kernel.they_see,
     };
-    if right { Ok(()) } else { Err(saw) }
+    if right {
+        Ok(())
+    } else {
+        Err(format!("the kernel and the case differ; served by {served:?}"))
+    }
 }

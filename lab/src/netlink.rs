@@ -17,6 +17,8 @@ pub const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_APPEND`: put it after its equals.
 pub const APPEND: u16 = 0x800;
 const NLMSG_ERROR: u16 = 2;
+/// Requests sent at once.
+const BATCH: usize = 64;
 const NLA_F_NESTED: u16 = 0x8000;
 
 /// One request, with the text it came from, for messages.
@@ -99,6 +101,12 @@ impl Request {
         self
     }
 
+    /// What it is, in words.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
     /// The attributes alone, for nests whose entries are no attributes themselves.
     #[must_use]
     pub fn body(&self) -> &[u8] {
@@ -136,28 +144,44 @@ impl RouteSocket {
         Ok(Self { socket })
     }
 
-    /// Carries out requests in order, and stops with the first that failed.
+    /// Carries out requests in order.
     ///
     /// # Errors
-    /// With the text of the request and what the kernel said.
+    /// With the text of the first request that the kernel refused, and what it said.
     pub fn carry_out(&self, requests: &[Request]) -> Result<()> {
+        match self.attempt(requests)?.into_iter().next() {
+            None => Ok(()),
+            Some((position, error)) => {
+                bail!(NetlinkError { about: requests[position].about.clone(), error })
+            }
+        }
+    }
+
+    /// Carries out requests in order, and says which of them the kernel refused.
+    ///
+    /// # Errors
+    /// If they cannot be sent.
+    pub fn attempt(&self, requests: &[Request]) -> Result<Vec<(usize, std::io::Error)>> {
+        let mut refused = Vec::new();
         // A batch fits the socket's default send buffer, and its answers the receive buffer.
-        for batch in requests.chunks(64) {
+        for (number, batch) in requests.chunks(BATCH).enumerate() {
             let mut bytes = Vec::new();
             for (position, request) in batch.iter().enumerate() {
                 bytes.extend(request.finish(u32::try_from(position).expect("a batch is short")));
             }
             rustix::net::send(&self.socket, &bytes, SendFlags::empty())
                 .context("send netlink requests")?;
-            self.read_answers(batch)?;
+            for (position, error) in self.read_answers(batch.len())? {
+                refused.push((number * BATCH + position, error));
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
-    fn read_answers(&self, batch: &[Request]) -> Result<()> {
+    fn read_answers(&self, wanted: usize) -> Result<Vec<(usize, std::io::Error)>> {
         let mut answered = 0;
-        let mut failure = None;
-        while answered < batch.len() {
+        let mut refused = Vec::new();
+        while answered < wanted {
             let mut buffer = vec![0; 32 * 1024];
             let (length, _) = rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::empty())
                 .context("receive netlink answers")?;
@@ -168,16 +192,13 @@ impl RouteSocket {
                 }
                 answered += 1;
                 let code = i32::from_ne_bytes(*code);
-                if code != 0 && failure.is_none() {
-                    failure = Some((sequence as usize, std::io::Error::from_raw_os_error(-code)));
+                if code != 0 {
+                    let error = std::io::Error::from_raw_os_error(-code);
+                    refused.push((sequence as usize, error));
                 }
             }
         }
-        if let Some((position, error)) = failure {
-            let about = batch.get(position).map_or("a request", |request| &request.about);
-            bail!(NetlinkError { about: about.to_owned(), error });
-        }
-        Ok(())
+        Ok(refused)
     }
 }
 

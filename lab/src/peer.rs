@@ -66,7 +66,10 @@ impl PeerPlan {
             Client::Peer { via, .. } if wiring.ports(via).contains(&port) => Some(via.as_str()),
             Client::Peer { .. } | Client::Own { .. } => None,
         });
-        for link in std::iter::once(base).chain(vias).collect::<BTreeSet<_>>() {
+        let links: BTreeSet<_> = std::iter::once(base).chain(vias).collect();
+        // Behind a bridge of several ports, one peer is the router; an address is nobody else's.
+        let is_router = wiring.ports(base).first() == Some(&port);
+        for link in links.into_iter().filter(|_| is_router) {
             for prefix in Family::BOTH.iter().flat_map(|family| wiring.on_link(link, *family)) {
                 // First, so that it is the primary address, which a router asks with.
                 if let Some(router) = wiring.router_address(prefix)
@@ -75,17 +78,16 @@ impl PeerPlan {
                     plan.add_wire(router, prefix.length());
                 }
             }
-        }
-        for router in wiring.routers(base) {
-            plan.add_neighbor(wiring, base, router);
+            for router in wiring.routers(link) {
+                plan.add_neighbor(wiring, link, router);
+            }
         }
         for probe in probes {
             let Client::Peer { source, via, port: asked, raw: false } = &probe.client else {
                 continue;
             };
-            if !wiring.ports(via).contains(&port)
-                || asked.as_ref().is_some_and(|asked| asked != port)
-            {
+            let first = || wiring.ports(via).first().copied();
+            if asked.as_deref().or_else(first) != Some(port) {
                 continue;
             }
             plan.add_source(wiring, via, *source);
@@ -190,7 +192,10 @@ impl Peer {
             }
             for (prefix, via, number) in routes.into_iter().chain(detours) {
                 let gateway = far_end(prefix.family(), number);
-                requests.push(add_neighbor(gateway, mac(via)?));
+                // A link that is down answers nobody, so its hardware address is not known either.
+                if !wiring.is_down(via) {
+                    requests.push(add_neighbor(gateway, mac(via)?));
+                }
                 let hop = Hop { gateway: Some(gateway), link: Some(WIRE.to_owned()) };
                 let mut route = RouteStep::plain(RouteType::Unicast, prefix, vec![hop]);
                 route.on_link = true;

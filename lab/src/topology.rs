@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use canreach_snapshot::Family;
 use rustix::net::{AddressFamily, SocketType};
 
-use crate::netlink::{CREATE, EXCLUSIVE, Request, RouteSocket};
+use crate::netlink::{CREATE, EXCLUSIVE, NetlinkError, Request, RouteSocket};
 use crate::netns::NetnsGuard;
 use crate::peer::{self, LOOPBACK_INDEX, Peer, PeerPlan, WIRE, WIRE_INDEX};
 use crate::probe::Probe;
@@ -56,6 +56,8 @@ const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 const NTF_PROXY: u8 = 0x08;
 const NDA_DST: u16 = 1;
+/// What the kernel says to a kind of link it does not have.
+const EOPNOTSUPP: i32 = 95;
 
 /// The first index the lab gives to a link of the host; those below may be the kernel's.
 const FIRST_INDEX: u32 = 20;
@@ -67,11 +69,22 @@ pub struct Topology {
     pub host: NetnsGuard,
     /// What its lines say about its links.
     pub wiring: Wiring,
+    /// The lines that were carried out.
+    pub done: Vec<Step>,
     /// Its servers, in the order of their lines.
     pub servers: Vec<Server>,
     /// Its neighbours.
     pub peers: Vec<Peer>,
     links: BTreeMap<String, u32>,
+}
+
+/// A line that the kernel did not take.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Which line.
+    pub position: usize,
+    /// What the kernel said.
+    pub error: anyhow::Error,
 }
 
 /// A host cannot be built because this kernel lacks something. Counted as skipped.
@@ -92,6 +105,19 @@ impl Topology {
     /// # Errors
     /// With the line that failed. [`Unsupported`] where the kernel lacks a kind of link.
     pub fn build(steps: &[Step]) -> Result<Self> {
+        let (topology, mut refused) = Self::build_what_is_possible(steps)?;
+        match refused.pop() {
+            None => Ok(topology),
+            Some(refusal) => Err(refusal.error),
+        }
+    }
+
+    /// Builds a host without the lines that the kernel refuses, and says which those are, the first
+    /// one last.
+    ///
+    /// # Errors
+    /// If the lab itself fails.
+    pub fn build_what_is_possible(steps: &[Step]) -> Result<(Self, Vec<Refusal>)> {
         let mut peers = Vec::new();
         for step in steps {
             if let Step::Link { name, shape: LinkShape::Veth { peer } } = step {
@@ -108,14 +134,20 @@ impl Topology {
                 links.insert(name.clone(), index);
             }
         }
-        let (servers, links) = host.enter(|| {
+        let (servers, refused, links) = host.enter(|| {
             let builder = Builder { links: RefCell::new(links), peers: &peers };
-            Ok((builder.carry_out(steps)?, builder.links.into_inner()))
+            let (servers, refused) = builder.carry_out(steps)?;
+            Ok((servers, refused, builder.links.into_inner()))
         })?;
         for peer in &peers {
             peer.netns.enter(peer::prepare_wire)?;
         }
-        Ok(Self { host, wiring: Wiring::of(steps), servers, peers, links })
+        let mut done = steps.to_vec();
+        for refusal in &refused {
+            done.remove(refusal.position);
+        }
+        let wiring = Wiring::of(&done);
+        Ok((Self { host, wiring, done, servers, peers, links }, refused))
     }
 
     /// Gives the peers what they need for these probes.
@@ -123,7 +155,7 @@ impl Topology {
     /// # Errors
     /// If the kernel refuses.
     pub fn prepare_peers(&self, probes: &[Probe]) -> Result<()> {
-        for peer in &self.peers {
+        for peer in self.peers.iter().filter(|peer| !self.wiring.is_unplugged(&peer.port)) {
             let plan = PeerPlan::of(&self.wiring, &peer.port, probes);
             peer.carry_out(&plan, &self.wiring, &|link| Ok(mac_of(self.index(link)?)))
                 .with_context(|| format!("prepare the peer on {}", peer.port))?;
@@ -169,50 +201,68 @@ impl Builder<'_> {
             .with_context(|| format!("the host has no link {link}"))
     }
 
-    fn carry_out(&self, steps: &[Step]) -> Result<Vec<Server>> {
+    fn carry_out(&self, steps: &[Step]) -> Result<(Vec<Server>, Vec<Refusal>)> {
         sysctl::write_defaults()?;
-        let socket = RouteSocket::open()?;
+        let mut queue =
+            Queue { socket: RouteSocket::open()?, waiting: Vec::new(), refused: Vec::new() };
         let lo_stays_down = Step::Set { name: "lo".to_owned(), change: LinkChange::Down };
-        let mut pending = Vec::new();
         if steps.first() != Some(&lo_stays_down) {
-            pending.push(change_link(LOOPBACK_INDEX, true, "set lo up"));
+            queue.socket.carry_out(&[change_link(LOOPBACK_INDEX, true, "set lo up")])?;
         }
         let mut servers = Vec::new();
-        for step in steps {
-            // Requests are collected; whatever is no request waits for those before it.
-            if let Some(request) = self.request(step)? {
-                pending.push(request);
-                if !matches!(step, Step::Link { .. }) {
+        for (position, step) in steps.iter().enumerate() {
+            match self.request(step) {
+                Ok(Some(request)) => {
+                    queue.waiting.push((position, request));
+                    if !matches!(step, Step::Link { .. }) {
+                        continue;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    queue.refused.push(Refusal { position, error });
                     continue;
                 }
             }
-            carry_out(&socket, &mut pending)?;
-            match step {
-                Step::Sysctl { name, value } => sysctl::write(name, value)?,
-                Step::Server(server) => {
-                    let opened = Server::open(server, &|link| self.index(link));
-                    servers.push(opened.with_context(|| format!("`{server}`"))?);
-                }
-                Step::Set { name, change: LinkChange::Carrier(on) } => {
-                    self.set_carrier(name, *on)?;
-                }
-                Step::Link { name, shape: LinkShape::Tun } => self.make_tun(name)?,
-                Step::Link { name, .. } => {
-                    // A veth can only be set up once it has its other end. That goes first: the
-                    // carrier then comes while this one opens, and its addresses at once.
-                    if let Some(peer) = self.peers.iter().find(|peer| peer.port == *name) {
-                        peer.netns.enter(|| open_wire(true))?;
-                    }
-                    pending.push(change_link(self.index(name)?, true, &step.to_string()));
-                }
-                _ => bail!("`{step}`: nobody carries it out"),
+            // Whatever is no netlink request waits for those before it.
+            queue.send()?;
+            match self.carry_out_otherwise(step) {
+                Ok(server) => servers.extend(server),
+                Err(error) => queue.refused.push(Refusal { position, error }),
             }
         }
-        carry_out(&socket, &mut pending)?;
+        queue.send()?;
         let indices: Vec<u32> = self.links.borrow().values().copied().collect();
-        pending.extend(indices.into_iter().map(settle_link));
-        carry_out(&socket, &mut pending)?;
-        Ok(servers)
+        let settle: Vec<Request> = indices.into_iter().map(settle_link).collect();
+        // Those of links that could not be made are refused.
+        queue.socket.attempt(&settle)?;
+        queue.refused.sort_by_key(|refusal| std::cmp::Reverse(refusal.position));
+        queue.refused.dedup_by_key(|refusal| refusal.position);
+        Ok((servers, queue.refused))
+    }
+
+    /// Carries out what takes more, or something else, than one netlink request.
+    fn carry_out_otherwise(&self, step: &Step) -> Result<Option<Server>> {
+        match step {
+            Step::Sysctl { name, value } => sysctl::write(name, value)?,
+            Step::Server(server) => {
+                let opened = Server::open(server, &|link| self.index(link));
+                return Ok(Some(opened.with_context(|| format!("`{server}`"))?));
+            }
+            Step::Set { name, change: LinkChange::Carrier(on) } => self.set_carrier(name, *on)?,
+            Step::Link { name, shape: LinkShape::Tun } => self.make_tun(name)?,
+            Step::Link { name, .. } => {
+                // A veth can only be set up once it has its other end. That goes first: the
+                // carrier then comes while this one opens, and its addresses at once.
+                if let Some(peer) = self.peers.iter().find(|peer| peer.port == *name) {
+                    peer.netns.enter(|| open_wire(true))?;
+                }
+                let up = change_link(self.index(name)?, true, &step.to_string());
+                RouteSocket::open()?.carry_out(&[up])?;
+            }
+            _ => bail!("`{step}`: nobody carries it out"),
+        }
+        Ok(None)
     }
 
     /// The netlink request for a line; `None` for what is done in another way.
@@ -342,10 +392,27 @@ impl Builder<'_> {
     }
 }
 
-fn carry_out(socket: &RouteSocket, pending: &mut Vec<Request>) -> Result<()> {
-    let done = socket.carry_out(pending);
-    pending.clear();
-    done
+/// Requests that wait to be sent together, each with the position of its line.
+struct Queue {
+    socket: RouteSocket,
+    waiting: Vec<(usize, Request)>,
+    refused: Vec<Refusal>,
+}
+
+impl Queue {
+    fn send(&mut self) -> Result<()> {
+        let (positions, requests): (Vec<_>, Vec<_>) = self.waiting.drain(..).unzip();
+        for (number, error) in self.socket.attempt(&requests)? {
+            let unknown_kind = error.raw_os_error() == Some(EOPNOTSUPP);
+            let about = requests[number].about().to_owned();
+            let error = match about.strip_prefix("link ") {
+                Some(link) if unknown_kind => Unsupported(format!("link as in `{link}`")).into(),
+                _ => NetlinkError { about, error }.into(),
+            };
+            self.refused.push(Refusal { position: positions[number], error });
+        }
+        Ok(())
+    }
 }
 
 fn link_header(index: u32, flags: u32, change: u32) -> Vec<u8> {

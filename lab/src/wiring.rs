@@ -1,7 +1,7 @@
 //! What a host's lines say about who is on its links, worked out without the kernel and without the
 //! model: which prefixes are on which link, which routers the host sends to, who is behind a port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use canreach_snapshot::address::address_value;
@@ -18,6 +18,9 @@ pub struct Wiring {
     connected: Vec<(String, Prefix)>,
     gateways: Vec<(Option<String>, IpAddr)>,
     broadcasts: Vec<Prefix>,
+    down: BTreeSet<String>,
+    unplugged: BTreeSet<String>,
+    without_ipv6: BTreeSet<String>,
 }
 
 impl Wiring {
@@ -30,9 +33,8 @@ impl Wiring {
                 Step::Link { name, shape } => {
                     wiring.shapes.insert(name.clone(), shape.clone());
                 }
-                Step::Set { name, change: LinkChange::Master(master) } => {
-                    wiring.masters.insert(name.clone(), master.clone());
-                }
+                Step::Set { name, change } => wiring.read_change(name, change),
+                Step::Sysctl { name, value } => wiring.read_sysctl(name, value),
                 Step::Address(address) if address.add => {
                     wiring.addresses.push((address.link.clone(), address.prefix));
                     if let Some(peer) = address.peer {
@@ -63,6 +65,65 @@ impl Wiring {
         wiring
     }
 
+    fn read_change(&mut self, name: &str, change: &LinkChange) {
+        let name = name.to_owned();
+        match change {
+            LinkChange::Master(master) => {
+                self.masters.insert(name, master.clone());
+            }
+            LinkChange::Down => {
+                // Routes go, and IPv6 addresses with them; IPv4 addresses stay
+                // (net/ipv6/addrconf.c, addrconf_ifdown).
+                self.connected.retain(|(link, _)| *link != name);
+                self.forget_ipv6(&name);
+                self.down.insert(name);
+            }
+            LinkChange::Up => {
+                self.down.remove(&name);
+            }
+            LinkChange::Carrier(false) => {
+                self.unplugged.insert(name);
+            }
+            LinkChange::Carrier(true) => {
+                self.unplugged.remove(&name);
+            }
+            LinkChange::Group(_) | LinkChange::AddressGenerationNone => {}
+        }
+    }
+
+    fn read_sysctl(&mut self, name: &str, value: &str) {
+        let Some(set) = name.strip_prefix("net.ipv6.conf.") else { return };
+        let Some(set) = set.strip_suffix(".disable_ipv6") else { return };
+        let links: Vec<String> = self.shapes.keys().cloned().collect();
+        for link in links.iter().filter(|link| set == "all" || *link == set) {
+            if value == "0" {
+                self.without_ipv6.remove(link);
+            } else {
+                self.forget_ipv6(link);
+                self.without_ipv6.insert(link.clone());
+            }
+        }
+    }
+
+    fn forget_ipv6(&mut self, link: &str) {
+        let gone =
+            |(name, prefix): &(String, Prefix)| name == link && prefix.family() == Family::Ipv6;
+        self.addresses.retain(|entry| !gone(entry));
+        self.connected.retain(|entry| !gone(entry));
+    }
+
+    /// The link was set down: whoever looks for it on the wire gets no answer.
+    #[must_use]
+    pub fn is_down(&self, link: &str) -> bool {
+        self.down.contains(link)
+    }
+
+    /// The cable is out: nobody on the other side can send anything.
+    #[must_use]
+    pub fn is_unplugged(&self, port: &str) -> bool {
+        self.unplugged.contains(port)
+    }
+
     /// What a link is made of; `None` for `lo` and for links that are not there.
     #[must_use]
     pub fn shape(&self, link: &str) -> Option<&LinkShape> {
@@ -76,10 +137,11 @@ impl Wiring {
         master.filter(|master| self.shape(master) == Some(&LinkShape::Bridge)).unwrap_or(link)
     }
 
-    /// The ends of veth pairs that packets for this link come in by.
+    /// The ends of veth pairs that packets for this link come in by, if their cables are in.
     #[must_use]
     pub fn ports(&self, link: &str) -> Vec<&str> {
         match self.shape(link) {
+            Some(LinkShape::Veth { .. }) if self.is_unplugged(link) => Vec::new(),
             Some(LinkShape::Veth { .. }) => {
                 self.shapes.get_key_value(link).map(|(name, _)| name.as_str()).into_iter().collect()
             }
@@ -108,7 +170,10 @@ impl Wiring {
         let own = own.filter(|prefix| prefix.length() < prefix.family().bits());
         let connected = self.connected.iter().filter(|(name, _)| name == link);
         let mut prefixes: Vec<Prefix> = own.chain(connected.map(|(_, prefix)| *prefix)).collect();
-        if family == Family::Ipv6 && self.shapes.contains_key(link) {
+        let has_ipv6 = self.shapes.contains_key(link)
+            && !self.is_down(link)
+            && !self.without_ipv6.contains(link);
+        if family == Family::Ipv6 && has_ipv6 {
             prefixes.extend("fe80::/64".parse::<Prefix>());
         }
         prefixes.retain(|prefix| prefix.family() == family);
@@ -151,8 +216,11 @@ impl Wiring {
     /// to, because it sends through an address of the host that it knows.
     #[must_use]
     pub fn resolver(&self, link: &str, source: IpAddr, destination: IpAddr) -> Option<IpAddr> {
-        let prefix = self.on_link_prefix(link, destination)?;
-        if prefix.contains(source) { Some(source) } else { self.router_address(prefix) }
+        let around = self.on_link(link, Family::of(destination));
+        let mut around = around.into_iter().filter(|prefix| prefix.contains(destination));
+        let longest = around.next()?;
+        let together = longest.contains(source) || around.any(|prefix| prefix.contains(source));
+        if together { Some(source) } else { self.router_address(longest) }
     }
 
     /// Whether an address stands for everybody somewhere: what is sent there may be copied.

@@ -1,0 +1,108 @@
+//! The random lab: hosts from seeds, asked of the kernel, the reference evaluator and the engine.
+
+use std::collections::BTreeMap;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use canreach_engine::UnknownReason;
+
+use crate::case::{Case, Expectation};
+use crate::client::{PATIENT, QUICK};
+use crate::compare::{Comparison, compare};
+use crate::examine::{Examined, ask, examine};
+use crate::generate;
+use crate::probe::{Observation, Probe};
+use crate::shrink::shrink;
+use crate::step::Step;
+use crate::topology::Topology;
+
+/// What came of one random host.
+#[derive(Debug, Default)]
+pub struct HostResult {
+    /// How many questions were asked.
+    pub asked: usize,
+    /// How many of them cannot be told, by reason.
+    pub unknown: BTreeMap<UnknownReason, usize>,
+    /// How many got through.
+    pub connected: usize,
+    /// Where the three differ.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// A probe of which the three say different things.
+#[derive(Debug)]
+pub struct Disagreement {
+    /// The smallest host that still shows it, and the probe.
+    pub case: Case,
+    /// Who said what.
+    pub comparison: Comparison,
+}
+
+/// Builds the host of a seed, asks it, and compares.
+///
+/// # Errors
+/// If the lab itself fails.
+pub fn run(seed: u64, probes: usize, with_engine: bool) -> Result<HostResult> {
+    let (topology, _) = Topology::build_what_is_possible(&generate::host(seed))?;
+    let steps = topology.done.clone();
+    let probes = generate::probes(seed, &steps, probes);
+    let mut examined = ask(topology, &probes)?;
+    let mut result = HostResult { asked: probes.len(), ..HostResult::default() };
+    for (probe, observation) in probes.iter().zip(examined.observations.clone()) {
+        let comparison = judge(&mut examined, probe, observation, with_engine, PATIENT)?;
+        if let Some(reason) = comparison.unknown() {
+            *result.unknown.entry(reason).or_default() += 1;
+        }
+        result.connected += usize::from(comparison.got_through());
+        // One of a kind is enough: the shrinker takes its time.
+        if !comparison.mismatches.is_empty() && result.disagreements.is_empty() {
+            result.disagreements.push(minimize(seed, &steps, probe, comparison, with_engine)?);
+        }
+    }
+    Ok(result)
+}
+
+/// Compares; what is a surprise is asked again before it counts.
+fn judge(
+    examined: &mut Examined,
+    probe: &Probe,
+    observation: Observation,
+    with_engine: bool,
+    patience: Duration,
+) -> Result<Comparison> {
+    let first = compare(&examined.topology, &examined.netns, probe, observation, with_engine)?;
+    if first.mismatches.is_empty() {
+        return Ok(first);
+    }
+    let again = examined.ask_again(probe, patience)?;
+    compare(&examined.topology, &examined.netns, probe, again, with_engine)
+}
+
+fn minimize(
+    seed: u64,
+    steps: &[Step],
+    probe: &Probe,
+    comparison: Comparison,
+    with_engine: bool,
+) -> Result<Disagreement> {
+    // Without clients that make the kernel learn things, it may look different: then the host stays.
+    let shown = |steps: &[Step]| show(steps, probe, with_engine);
+    let (host, comparison) = match shown(steps)? {
+        Some(alone) => shrink(steps, alone, shown),
+        None => (steps.to_vec(), comparison),
+    };
+    let expect = vec![Expectation { probe: probe.clone(), expected: None }];
+    let name = format!("seed {seed}");
+    let case = Case { name, shows: "a disagreement".to_owned(), host, expect };
+    Ok(Disagreement { case, comparison })
+}
+
+/// The comparison on a host, if the three differ there; `None` also where it cannot be built.
+fn show(steps: &[Step], probe: &Probe, with_engine: bool) -> Result<Option<Comparison>> {
+    let Ok(mut examined) = examine(steps, std::slice::from_ref(probe)) else { return Ok(None) };
+    let observation = examined.observations.first().cloned().context("one probe was asked")?;
+    // The surprise was confirmed before; many smaller hosts follow, and each waits this long.
+    let comparison = judge(&mut examined, probe, observation, with_engine, 4 * QUICK)?;
+    Ok((!comparison.mismatches.is_empty()).then_some(comparison))
+}

@@ -1,0 +1,514 @@
+//! Random hosts from a seed, and random questions about them.
+//!
+//! Addresses come from a few small ranges, so that they meet: routes that cover addresses of other
+//! links, sources that are on another link, servers that share a port. What the kernel refuses (a
+//! second server on a taken address, a router that is not reachable) is simply left out when the
+//! host is built.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use canreach_snapshot::address::address_value;
+use canreach_snapshot::{Family, PolicyAction, Prefix, Proto, RouteType, TableId};
+
+use crate::peer::PeerPlan;
+use crate::probe::{Client, Probe};
+use crate::random::Random;
+use crate::route_step::{Hop, RouteStep};
+use crate::rule_step::RuleStep;
+use crate::server::ServerStep;
+use crate::step::{AddressStep, LinkChange, LinkShape, Step};
+use crate::wiring::Wiring;
+
+/// Ports that servers use and clients dial.
+const PORTS: [u16; 4] = [53, 80, 81, 8080];
+/// Tables besides the usual ones.
+const TABLES: [u32; 2] = [100, 101];
+
+/// A host in the making.
+struct Generator {
+    random: Random,
+    steps: Vec<Step>,
+    /// Links with addresses of their own: those that questions are asked through.
+    links: Vec<String>,
+}
+
+/// A random host.
+#[must_use]
+pub fn host(seed: u64) -> Vec<Step> {
+    let mut generator =
+        Generator { random: Random::new(seed), steps: Vec::new(), links: Vec::new() };
+    generator.add_links();
+    generator.add_addresses();
+    generator.add_sysctls();
+    generator.add_routes();
+    generator.add_rules();
+    generator.add_servers();
+    generator.add_accidents();
+    generator.steps
+}
+
+/// The base of the addresses of a link: `10.0.0.0` and `fd00::` for the first, and so on.
+fn base(family: Family, number: usize) -> u128 {
+    match family {
+        Family::Ipv4 => 0x0a00_0000 + ((number as u128) << 16),
+        Family::Ipv6 => (0xfd00 + number as u128) << 112,
+    }
+}
+
+fn prefix(family: Family, value: u128, length: u8) -> Prefix {
+    Prefix::new(family.address(value), length).unwrap_or_else(|| Prefix::all(family))
+}
+
+impl Generator {
+    fn add_links(&mut self) {
+        let count = 1 + self.random.below(3);
+        for number in 0..count {
+            let name = format!("a{number}");
+            if self.random.percent(15) {
+                let bridge = format!("br{number}");
+                self.steps.push(Step::Link { name: bridge.clone(), shape: LinkShape::Bridge });
+                for port in 0..=self.random.below(2) {
+                    let name = format!("p{number}{port}");
+                    self.add_veth(&name);
+                    let change = LinkChange::Master(bridge.clone());
+                    self.steps.push(Step::Set { name, change });
+                }
+                self.links.push(bridge);
+            } else {
+                self.add_veth(&name);
+                self.links.push(name);
+            }
+        }
+    }
+
+    fn add_veth(&mut self, name: &str) {
+        let shape = LinkShape::Veth { peer: format!("peer-{name}") };
+        self.steps.push(Step::Link { name: name.to_owned(), shape });
+    }
+
+    fn add_addresses(&mut self) {
+        for (number, link) in self.links.clone().iter().enumerate() {
+            for family in Family::BOTH {
+                let count = self.random.one_of([0, 1, 1, 1, 2]);
+                for turn in 0..count {
+                    let prefix = self.address(family, number, turn);
+                    self.add_address(prefix, link);
+                }
+            }
+        }
+        for family in Family::BOTH {
+            if self.random.percent(20) {
+                let value = base(family, 7) + 1 + self.random.below(2) as u128;
+                self.add_address(prefix(family, value, family.bits()), "lo");
+            }
+        }
+    }
+
+    /// An address of a link: in its own range, sometimes in another link's.
+    fn address(&mut self, family: Family, number: usize, turn: usize) -> Prefix {
+        let of = if self.random.percent(10) { self.random.below(3) } else { number };
+        // Subnets of one link are apart, so that none lies inside another.
+        let subnet = base(family, of) + ((turn as u128) << 8);
+        let lengths = match family {
+            Family::Ipv4 => [24, 24, 24, 25, 28, 30, 31, 32],
+            Family::Ipv6 => [64, 64, 64, 120, 124, 126, 127, 128],
+        };
+        let length = self.random.one_of(lengths);
+        prefix(family, subnet + 1 + self.random.below(2) as u128, length)
+    }
+
+    fn add_address(&mut self, prefix: Prefix, link: &str) {
+        self.steps.push(Step::Address(AddressStep::plain(prefix, link)));
+    }
+
+    fn add_sysctls(&mut self) {
+        let mut sets: Vec<String> = self.links.clone();
+        sets.push("all".to_owned());
+        for set in &sets {
+            for (name, chance, values) in [
+                ("rp_filter", 30, &["1", "2", "1", "2"][..]),
+                ("accept_local", 5, &["1"]),
+                ("src_valid_mark", 5, &["1"]),
+                ("route_localnet", 5, &["1"]),
+                ("arp_ignore", 12, &["1", "2", "3", "8"]),
+                ("arp_filter", 8, &["1"]),
+                ("proxy_arp", 5, &["1"]),
+                ("forwarding", 12, &["1"]),
+                ("ignore_routes_with_linkdown", 5, &["1"]),
+            ] {
+                self.maybe_sysctl(chance, &format!("net.ipv4.conf.{set}.{name}"), values);
+            }
+            for (name, chance) in
+                [("forwarding", 10), ("ignore_routes_with_linkdown", 5), ("proxy_ndp", 3)]
+            {
+                self.maybe_sysctl(chance, &format!("net.ipv6.conf.{set}.{name}"), &["1"]);
+            }
+            if set != "all" {
+                self.maybe_sysctl(3, &format!("net.ipv6.conf.{set}.disable_ipv6"), &["1"]);
+            }
+        }
+        self.maybe_sysctl(5, "net.ipv6.bindv6only", &["1"]);
+        self.maybe_sysctl(5, "net.ipv4.ip_nonlocal_bind", &["1"]);
+    }
+
+    fn maybe_sysctl(&mut self, chance: usize, name: &str, values: &[&str]) {
+        if self.random.percent(chance)
+            && let Some(value) = self.random.choose(values)
+        {
+            let value = (*value).to_owned();
+            self.steps.push(Step::Sysctl { name: name.to_owned(), value });
+        }
+    }
+
+    /// A router on a link: in a subnet of that link, if it has one.
+    fn router(&mut self, family: Family) -> (String, IpAddr) {
+        let number = self.random.below(self.links.len());
+        let turn = if self.random.percent(15) { 1 } else { 0 };
+        let value = base(family, number) + (turn << 8);
+        // An own address as router means "on the link" to the kernel: not of interest here.
+        let free = (value + 2..).find(|value| !self.is_own(family.address(*value)));
+        let more = self.random.below(2) as u128;
+        let router = free.filter(|value| !self.is_own(family.address(value + more)));
+        let router = router.map_or(value + 9, |value| value + more);
+        (self.links[number].clone(), family.address(router))
+    }
+
+    fn hop(&mut self, family: Family) -> Hop {
+        let (link, router) = self.router(family);
+        Hop { gateway: Some(router), link: Some(link) }
+    }
+
+    fn add_routes(&mut self) {
+        for family in Family::BOTH {
+            if self.random.percent(60) {
+                let hop = self.hop(family);
+                self.add_route(RouteType::Unicast, Prefix::all(family), vec![hop]);
+            }
+            for _ in 0..self.random.one_of([0, 0, 1, 1, 2, 3]) {
+                self.add_odd_route(family);
+            }
+        }
+    }
+
+    fn add_odd_route(&mut self, family: Family) {
+        let destination = self.some_prefix(family);
+        let link = self.random.choose(&self.links).cloned();
+        let on = |link: Option<String>| vec![Hop { gateway: None, link }];
+        let (kind, hops) = match self.random.below(10) {
+            0 | 1 => (RouteType::Local, on(Some("lo".to_owned()))),
+            2 => (RouteType::Local, on(link)),
+            3 => (RouteType::Blackhole, Vec::new()),
+            4 => (RouteType::Unreachable, Vec::new()),
+            5 => (RouteType::Prohibit, Vec::new()),
+            6 if family == Family::Ipv4 => (RouteType::Throw, Vec::new()),
+            7 => (RouteType::Unicast, vec![self.hop(family), self.hop(family)]),
+            _ => (RouteType::Unicast, vec![self.hop(family)]),
+        };
+        self.add_route(kind, destination, hops);
+    }
+
+    fn add_route(&mut self, kind: RouteType, destination: Prefix, hops: Vec<Hop>) {
+        let mut route = RouteStep::plain(kind, destination, hops);
+        if self.random.percent(25) {
+            route.table = Some(TableId(self.random.one_of(TABLES)));
+        }
+        if self.random.percent(15) {
+            route.metric = Some(self.random.one_of([5, 10]));
+        }
+        self.steps.push(Step::Route(route));
+    }
+
+    /// A prefix that covers something of interest.
+    fn some_prefix(&mut self, family: Family) -> Prefix {
+        let number = self.random.one_of([0, 0, 1, 1, 2, 7, 8, 9]);
+        let value = base(family, number) + self.random.below(4) as u128;
+        let length = match family {
+            Family::Ipv4 => self.random.one_of([8, 15, 16, 24, 26, 30, 31, 32]),
+            Family::Ipv6 => self.random.one_of([16, 48, 64, 112, 126, 127, 128]),
+        };
+        prefix(family, value, length).network()
+    }
+
+    fn add_rules(&mut self) {
+        for family in Family::BOTH {
+            if !self.random.percent(35) {
+                continue;
+            }
+            for turn in 0..=self.random.below(3) {
+                let mut rule = self.rule(family, 10 + u32::try_from(turn).unwrap_or(0));
+                self.steps.push(Step::Rule(rule.clone()));
+                if self.random.percent(15) {
+                    rule.add = false;
+                    self.steps.push(Step::Rule(rule));
+                }
+            }
+        }
+    }
+
+    fn rule(&mut self, family: Family, priority: u32) -> RuleStep {
+        let action = match self.random.below(10) {
+            0 => PolicyAction::Unreachable,
+            1 => PolicyAction::Blackhole,
+            2 => PolicyAction::Prohibit,
+            3 => PolicyAction::Lookup(TableId::MAIN),
+            4 => PolicyAction::Goto(32766),
+            _ => PolicyAction::Lookup(TableId(self.random.one_of(TABLES))),
+        };
+        let mut rule = RuleStep::plain(family, priority, action);
+        for _ in 0..=self.random.below(2) {
+            let link = self.random.choose(&self.links).cloned();
+            match self.random.below(9) {
+                0 | 1 => rule.source = Some(self.some_prefix(family)),
+                2 | 3 => rule.destination = Some(self.some_prefix(family)),
+                4 => rule.iif = link.or_else(|| Some("lo".to_owned())),
+                5 => rule.iif = Some("lo".to_owned()),
+                6 => rule.oif = link,
+                7 => rule.uid_range = Some(self.random.one_of([(0, 0), (1000, 2000)])),
+                _ => {
+                    rule.ip_protocol = Some(self.random.one_of([6, 17]));
+                    let port = self.random.one_of(PORTS);
+                    if self.random.percent(50) {
+                        rule.destination_ports = Some((port, port));
+                    } else {
+                        rule.source_ports = Some((port, port));
+                    }
+                }
+            }
+        }
+        rule.invert = self.random.percent(10);
+        if matches!(action, PolicyAction::Lookup(_)) && self.random.percent(20) {
+            rule.suppress_prefix_length = Some(0);
+        }
+        rule
+    }
+
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        let of_step = |step: &Step| match step {
+            Step::Address(address) => Some(address.prefix.address()),
+            _ => None,
+        };
+        self.steps.iter().filter_map(of_step).collect()
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.own_addresses().contains(&address)
+    }
+
+    fn add_servers(&mut self) {
+        for _ in 0..4 + self.random.below(8) {
+            let server = self.server();
+            self.steps.push(Step::Server(server.clone()));
+            // A group of several: the kernel picks one by a hash nobody knows.
+            if server.reuse_port && self.random.percent(50) {
+                self.steps.push(Step::Server(server));
+            }
+        }
+    }
+
+    fn server(&mut self) -> ServerStep {
+        let proto = self.random.one_of([Proto::Tcp, Proto::Tcp, Proto::Udp]);
+        let own = self.own_addresses();
+        let own = self.random.choose(&own).copied().unwrap_or_else(|| IpAddr::from([127, 0, 0, 1]));
+        let address = match self.random.below(12) {
+            0..=2 => Family::Ipv4.unspecified(),
+            3..=5 => Family::Ipv6.unspecified(),
+            6 => IpAddr::from([127, 0, 0, 1]),
+            7 => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            8 => match own {
+                IpAddr::V4(v4) => IpAddr::V6(v4.to_ipv6_mapped()),
+                IpAddr::V6(_) => own,
+            },
+            _ => own,
+        };
+        let mut server =
+            ServerStep::plain(proto, SocketAddr::new(address, self.random.one_of(PORTS)));
+        if self.random.percent(20) {
+            server.device = if self.random.percent(15) {
+                Some("lo".to_owned())
+            } else {
+                self.random.choose(&self.links).cloned()
+            };
+        }
+        if address.is_ipv6() && self.random.percent(40) {
+            server.v6only = Some(self.random.percent(50));
+        }
+        server.reuse_port = self.random.percent(35);
+        server.reuse_address = proto == Proto::Udp && self.random.percent(30);
+        if self.random.percent(8) {
+            server.uid = Some(1000);
+        }
+        if proto == Proto::Udp && self.random.percent(12) {
+            let number = self.random.below(2);
+            let peer = base(Family::of(address), number) + 2 + self.random.below(2) as u128;
+            server.connect = Some(SocketAddr::new(Family::of(address).address(peer), 7000));
+        }
+        server
+    }
+
+    /// Links that go down, cables that are pulled, addresses that go again.
+    fn add_accidents(&mut self) {
+        for link in self.links.clone() {
+            if self.random.percent(6) {
+                self.steps.push(Step::Set { name: link.clone(), change: LinkChange::Down });
+            } else if self.random.percent(5) && link.starts_with('a') {
+                self.steps.push(Step::Set { name: link, change: LinkChange::Carrier(false) });
+            }
+        }
+        if self.random.percent(3) {
+            self.steps.push(Step::Set { name: "lo".to_owned(), change: LinkChange::Down });
+        }
+    }
+}
+
+/// Random questions about a host, which is given as it was really built.
+#[must_use]
+pub fn probes(seed: u64, steps: &[Step], count: usize) -> Vec<Probe> {
+    let wiring = Wiring::of(steps);
+    let mut questioner = Questioner { random: Random::new(!seed), wiring: &wiring, steps };
+    let links: Vec<&str> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Link { name, .. } if wiring.receiver(name) == name => Some(name.as_str()),
+            _ => None,
+        })
+        .filter(|name| !wiring.ports(name).is_empty())
+        .collect();
+    let mut probes = Vec::new();
+    for _ in 0..count {
+        probes.extend(questioner.probe(&links));
+    }
+    remove_impossible(&wiring, &mut probes);
+    probes
+}
+
+struct Questioner<'a> {
+    random: Random,
+    wiring: &'a Wiring,
+    steps: &'a [Step],
+}
+
+impl Questioner<'_> {
+    fn probe(&mut self, links: &[&str]) -> Option<Probe> {
+        let family = self.random.one_of([Family::Ipv4, Family::Ipv4, Family::Ipv6]);
+        let proto = self.random.one_of([Proto::Tcp, Proto::Tcp, Proto::Udp]);
+        let own = self.random.percent(20);
+        let to = self.destination(family, own)?;
+        let port = self.port(proto);
+        let client = if own {
+            let source = if self.random.percent(15) { self.own(family) } else { None };
+            Client::Own { source, uid: self.random.one_of([0, 0, 0, 1000]) }
+        } else {
+            let via = (*self.random.choose(links)?).to_owned();
+            let source = self.source(family, &via)?;
+            let port = self.port_of(&via, source);
+            Client::Peer { source, via, port: port.map(str::to_owned), raw: false }
+        };
+        let source_port = (proto == Proto::Udp && !own && self.random.percent(10)).then_some(7000);
+        Some(Probe { proto, client, source_port, to: SocketAddr::new(to, port) })
+    }
+
+    /// The port of a bridge behind which a source is: each address is behind one of them, and the
+    /// router behind the first.
+    fn port_of(&self, via: &str, source: IpAddr) -> Option<&str> {
+        let ports = self.wiring.ports(via);
+        let prefix = self.wiring.on_link_prefix(via, source)?;
+        let taken = self.wiring.router_address(prefix) == Some(source)
+            || self.wiring.routers(via).contains(&source);
+        let odd = address_value(source) % 2 == 1 && !taken;
+        if odd { ports.get(1).copied() } else { None }
+    }
+
+    /// A port that a server has, as a rule.
+    fn port(&mut self, proto: Proto) -> u16 {
+        let of_server = |step: &Step| match step {
+            Step::Server(server) if server.proto == proto => Some(server.bind.port()),
+            _ => None,
+        };
+        let taken: Vec<u16> = self.steps.iter().filter_map(of_server).collect();
+        let any = self.random.one_of(PORTS);
+        if self.random.percent(85) {
+            self.random.choose(&taken).copied().unwrap_or(any)
+        } else {
+            any
+        }
+    }
+
+    fn own(&mut self, family: Family) -> Option<IpAddr> {
+        let own: Vec<IpAddr> = self.wiring.own_addresses(family).collect();
+        self.random.choose(&own).copied()
+    }
+
+    fn destination(&mut self, family: Family, own: bool) -> Option<IpAddr> {
+        let nearby = |random: &mut Random| {
+            let number = random.below(3);
+            family.address(base(family, number) + random.below(6) as u128)
+        };
+        let own_address = self.own(family);
+        Some(match self.random.below(20) {
+            0 => nearby(&mut self.random),
+            1 => family.address(base(family, 7) + self.random.below(4) as u128),
+            2 => family.address(base(family, 8) + self.random.below(4) as u128),
+            3 if own => family.unspecified(),
+            3 if family == Family::Ipv4 => {
+                let subnet = prefix(family, address_value(own_address?), 24);
+                family.address(subnet.range().1)
+            }
+            4 | 5 if own => match family {
+                Family::Ipv4 => self.random.one_of([[127, 0, 0, 1], [127, 9, 8, 7]]).into(),
+                Family::Ipv6 => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            },
+            _ => own_address.unwrap_or_else(|| nearby(&mut self.random)),
+        })
+    }
+
+    fn source(&mut self, family: Family, via: &str) -> Option<IpAddr> {
+        let on_link = self.wiring.on_link(via, family);
+        let neighbor = self.random.choose(&on_link).copied();
+        Some(match (self.random.below(10), neighbor) {
+            (0..=5, Some(prefix)) => {
+                let (low, high) = prefix.range();
+                let value = low + 2 + self.random.below(4) as u128;
+                family.address(value.min(high))
+            }
+            (6, _) => family.address(base(family, self.random.below(3)) + 4),
+            (7, _) => family.address(base(family, 8) + self.random.below(4) as u128),
+            _ => family.address(base(family, 9) + self.random.below(4) as u128),
+        })
+    }
+}
+
+/// Leaves out what no client could ask: to an address that the peer itself has, from an address that
+/// the host has or that is no host's.
+fn remove_impossible(wiring: &Wiring, probes: &mut Vec<Probe>) {
+    let own: BTreeSet<IpAddr> =
+        Family::BOTH.into_iter().flat_map(|family| wiring.own_addresses(family)).collect();
+    probes.retain(|probe| match &probe.client {
+        Client::Own { .. } => true,
+        Client::Peer { source, via, .. } => {
+            let prefix = wiring.on_link_prefix(via, *source);
+            let ends = prefix.filter(|prefix| prefix.length() < 31).map(|prefix| prefix.range());
+            let value = address_value(*source);
+            // A router does not pass on what is for everybody in a subnet.
+            let for_all = wiring.is_shared(probe.to.ip());
+            let together = prefix.is_some_and(|prefix| prefix.contains(probe.to.ip()));
+            (together || !for_all)
+                && !own.contains(source)
+                && !wiring.is_shared(*source)
+                && ends.is_none_or(|(low, high)| value != low && value != high)
+        }
+    });
+    let asked = probes.clone();
+    probes.retain(|probe| match &probe.client {
+        Client::Own { .. } => true,
+        Client::Peer { via, .. } => wiring
+            .ports(via)
+            .iter()
+            .all(|port| !PeerPlan::of(wiring, port, &asked).has(probe.to.ip())),
+    });
+    // Two clients with the same address and port would be one.
+    let mut seen = BTreeSet::new();
+    probes.retain(|probe| {
+        probe.source_port.is_none_or(|_| seen.insert(format!("{:?}", probe.client)))
+    });
+}
