@@ -7,6 +7,7 @@
 mod bpf;
 mod capability;
 mod cgroup;
+mod consistency;
 mod directory;
 mod error;
 mod firewall;

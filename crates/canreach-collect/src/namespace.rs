@@ -6,6 +6,7 @@
 use canreach_snapshot::{Address, Family, Gap, GapReason, GapSubject, Neighbor, Netns, Route};
 
 use crate::capability;
+use crate::consistency::ChangeWatch;
 use crate::error::{ReadError, os_reason};
 use crate::netlink::link::LinkRow;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
@@ -26,11 +27,7 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     let mut rtnetlink = NetlinkSocket::open(NetlinkFamily::Route);
     let privileged = match &mut rtnetlink {
         Ok(rtnetlink) => {
-            read_links(&mut netns, rtnetlink);
-            read_addresses(&mut netns, rtnetlink);
-            read_routes(&mut netns, rtnetlink);
-            read_policy_rules(&mut netns, rtnetlink);
-            read_neighbors(&mut netns, rtnetlink);
+            read_routing(&mut netns, rtnetlink);
             capability::net_admin(rtnetlink)
         }
         Err(error) => {
@@ -56,6 +53,9 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     }
 }
 
+/// A machine that is being set up right now is given this many chances to be done with it.
+const ATTEMPTS: u32 = 3;
+
 /// What rtnetlink alone knows.
 const ROUTING: [GapSubject; 10] = [
     GapSubject::Links,
@@ -69,6 +69,31 @@ const ROUTING: [GapSubject; 10] = [
     GapSubject::FibLayout,
     GapSubject::Xdp,
 ];
+
+/// Reads links, addresses, routes and rules: again, where they changed together meanwhile.
+fn read_routing(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
+    let watch = ChangeWatch::start();
+    for attempt in 1..=ATTEMPTS {
+        let mut reading = Netns { id: netns.id, ..Netns::default() };
+        read_links(&mut reading, rtnetlink);
+        read_addresses(&mut reading, rtnetlink);
+        read_routes(&mut reading, rtnetlink);
+        read_policy_rules(&mut reading, rtnetlink);
+        read_neighbors(&mut reading, rtnetlink);
+        *netns = reading;
+        let torn = watch.as_ref().map(ChangeWatch::torn).unwrap_or_default();
+        if torn.is_empty() {
+            return;
+        }
+        if attempt == ATTEMPTS {
+            netns.gaps.extend(torn.into_iter().map(|subject| Gap {
+                subject,
+                reason: GapReason::ChangedWhileReading,
+                detail: format!("it changed with others during each of {ATTEMPTS} attempts"),
+            }));
+        }
+    }
+}
 
 fn read_links(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
     let (rows, error) = rtnetlink.dump("dump links", link::GET, &link::request(), link::decode);

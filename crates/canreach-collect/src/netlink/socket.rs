@@ -1,7 +1,7 @@
 //! A netlink socket: requests, dumps, and dumps again when the kernel's tables changed meanwhile.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -208,6 +208,12 @@ impl NetlinkSocket {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+impl AsFd for NetlinkSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Making one needs root; without, each test says that it was skipped and passes.
 
+mod changes;
 mod filters;
 mod links;
 mod namespace;
