@@ -22,7 +22,7 @@ link set right master br
 link set left group 7 mtu 1400
 link add link left name mac type macvlan mode bridge
 ");
-    let netns = namespace.read();
+    let netns = namespace.read_settled();
     let link = |name: &str| netns.link_named(name).unwrap_or_else(|| panic!("{name} is there"));
     assert_eq!(link("lo").kind, LinkKind::Loopback);
     assert_eq!(link("lo").physical, Some(false));

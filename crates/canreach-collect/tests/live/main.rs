@@ -3,6 +3,7 @@
 //! Making one needs root; without, each test says that it was skipped and passes.
 
 mod changes;
+mod decoder;
 mod filters;
 mod links;
 mod namespace;

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
-use canreach_snapshot::{Netns, Pid, Snapshot};
+use canreach_snapshot::{Address, Link, LinkFlags, Netns, Pid, Prefix, Snapshot};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A fresh namespace: `lo`, down, and nothing else.
@@ -96,6 +97,28 @@ impl Namespace {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let netns = NetnsChoice::Process(self.pid());
         collect(&Scope { netns, ..everything() }).expect("it can be read")
+    }
+
+    /// Reads it until the kernel is done with what it does in the background: noticing carriers, and
+    /// routes of IPv6 addresses.
+    #[track_caller]
+    pub(crate) fn read_settled(&self) -> Netns {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let netns = self.read();
+            let routed = |address: &Address| {
+                let prefix = Prefix::host(address.address());
+                netns.routes.iter().any(|route| route.destination == prefix)
+            };
+            let noticed = |link: &Link| {
+                let running = link.flags.has(LinkFlags::RUNNING);
+                !link.is_up() || running == link.has_carrier()
+            };
+            if netns.addresses.iter().all(routed) && netns.links.iter().all(noticed) {
+                return netns;
+            }
+            assert!(Instant::now() < deadline, "it never settles: {netns:#?}");
+        }
     }
 
     /// Reads it, and gives the namespace alone.

@@ -44,7 +44,7 @@ route add 2001:db8:7::/48 nexthop via 2001:db8::2 nexthop via 2001:db8::3
 route add default via 2001:db8::2 pref high
 ",
     );
-    let netns = namespace.read();
+    let netns = namespace.read_settled();
     assert_eq!(netns.gaps, []);
     let left = netns.link_named("left").map(|link| link.ifindex);
 
