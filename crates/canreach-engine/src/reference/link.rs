@@ -8,14 +8,14 @@ use std::net::IpAddr;
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::{
-    Address, Family, GapSubject, Ifindex, LinkFlags, LinkKind, LinkSysctl, Prefix, Route,
+    Address, Family, GapSubject, Ifindex, LinkFlags, LinkKind, LinkSysctl, Prefix, Proto, Route,
     RouteType, Scope,
 };
 
 use super::route::{RouteInput, is_limited_broadcast, is_link_local};
 use super::table::Flow;
 use super::walk::{Stop, Walk};
-use crate::{DoubtEffect, DropReason};
+use crate::{DoubtEffect, DropReason, Packet, TheySee};
 
 /// What becomes of the question who has the address.
 enum Neighbor {
@@ -31,12 +31,19 @@ impl Walk<'_> {
     /// The stage. Gives the link the IP layer sees: a port of a bridge or bond stands for it.
     pub(super) fn link_stage(&mut self, ifindex: Ifindex) -> Result<Ifindex, Stop> {
         self.gaps(DoubtEffect::MayRedirect, |subject| *subject == GapSubject::Links);
-        let they_see = Some(self.neighbor_fails());
-        let unreachable = |reason| Stop { reason, they_see };
         let ifindex = self.receiving_link(ifindex);
+        let refused = self.refused_by_client(ifindex);
+        let they_see = match refused {
+            None => self.neighbor_fails(),
+            Some(_) => TheySee::NetworkUnreachable,
+        };
+        let unreachable = |reason| Stop { reason, they_see: Some(they_see) };
         let usable = self.link(ifindex).is_some_and(|link| link.is_up() && link.has_carrier());
         if !usable {
             return Err(unreachable(DropReason::LinkDown));
+        }
+        if let Some(reason) = refused {
+            return Err(unreachable(reason));
         }
         let destination = self.packet.destination;
         if self.family() == Family::Ipv6
@@ -59,6 +66,29 @@ impl Walk<'_> {
             }
         }
         Ok(ifindex)
+    }
+
+    /// TCP knows no groups and no broadcasts: connect(2) to an address that the client knows for one
+    /// fails at once, and nothing is sent (`tcp_v4_connect`, `tcp_v6_connect`).
+    fn refused_by_client(&self, link: Ifindex) -> Option<DropReason> {
+        let Packet { proto, source, destination, .. } = *self.packet;
+        let subnet = |prefix: &Prefix| {
+            prefix.family() == Family::Ipv4
+                && prefix.length() < 31
+                && prefix.range().1 == address_value(destination)
+                && prefix.contains(source)
+        };
+        if proto == Proto::Udp {
+            None
+        } else if destination.is_multicast() {
+            Some(DropReason::MulticastDestination)
+        } else if is_limited_broadcast(destination)
+            || self.on_link_prefixes(link).iter().any(subnet)
+        {
+            Some(DropReason::BroadcastDestination)
+        } else {
+            None
+        }
     }
 
     /// The master of a bridge port or of a member of a bond (`rx_handler`).

@@ -4,8 +4,11 @@
 //! `icmp_route_lookup` and `icmp6_send`. Left out: neighbour resolution of the answer, IPsec, ICMP
 //! rate limits.
 
+use std::net::IpAddr;
+
 use canreach_snapshot::{
-    Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, NextHop, Proto, RouteType, Scope, Socket,
+    Address, AddressFlags, Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, NextHop, Proto,
+    RouteType, Scope, Socket,
 };
 
 use super::output::{NoWayOut, WayOut};
@@ -70,30 +73,76 @@ impl Walk<'_> {
     fn answer_leaves(&mut self, kind: Answering, arrived: &Arrived) -> Option<Leaves> {
         let family = self.family();
         let vrf = arrived.link.and_then(|link| self.l3mdev_master(link));
-        let base = self.output_flow(arrived.source);
         let own_link = arrived.link.unwrap_or(arrived.dif);
         let oif = if is_link_local(arrived.source) { Some(own_link) } else { vrf };
-        let flow = match kind {
-            Answering::Reset => Flow {
-                source: Some(arrived.destination),
-                oif,
-                ip_protocol: Proto::Tcp.number(),
-                source_port: self.packet.destination_port.0,
-                destination_port: self.packet.source_port.0,
-                ..base
-            },
-            Answering::PortUnreachable | Answering::RouteError => Flow {
-                source: Some(arrived.destination).filter(|_| kind == Answering::PortUnreachable),
-                oif,
-                ip_protocol: match family {
-                    Family::Ipv4 => 1,
-                    Family::Ipv6 => 58,
-                },
-                ..base
-            },
+        let base = Flow { oif, ..self.output_flow(arrived.source) };
+        let mut icmp = Flow { ip_protocol: 1, ..base.clone() };
+        let sources = match (kind, family) {
+            (Answering::Reset, Family::Ipv4 | Family::Ipv6) => {
+                let flow = Flow {
+                    source: Some(arrived.destination),
+                    ip_protocol: Proto::Tcp.number(),
+                    source_port: self.packet.destination_port.0,
+                    destination_port: self.packet.source_port.0,
+                    ..base
+                };
+                let way = self.ip_route_output(&flow, false).ok()?;
+                return self.leaves(&way, arrived);
+            }
+            (Answering::PortUnreachable, Family::Ipv4) => vec![arrived.destination],
+            (Answering::RouteError, Family::Ipv4) => Vec::new(),
+            (Answering::PortUnreachable | Answering::RouteError, Family::Ipv6) => {
+                icmp.ip_protocol = 58;
+                self.icmp6_sources(&icmp, arrived, own_link)
+            }
         };
-        let way = self.ip_route_output(&flow, false).ok()?;
-        self.leaves(&way, arrived)
+        let first = sources.first().copied();
+        let mut answer = |source| {
+            let way = self.ip_route_output(&Flow { source, ..icmp.clone() }, false).ok()?;
+            self.leaves(&way, arrived)
+        };
+        let leaves = answer(first);
+        // Which of several addresses it is sent from is not worked out (RFC 6724).
+        let agree = sources.into_iter().all(|source| answer(Some(source)) == leaves);
+        if agree { leaves } else { Some(Leaves::BySeveral) }
+    }
+
+    /// The sources `icmp6_send` may choose from: the address dialled if it is this machine's, none yet
+    /// if the route names one, otherwise the best of the link the packet came in by.
+    fn icmp6_sources(&mut self, flow: &Flow, arrived: &Arrived, link: Ifindex) -> Vec<IpAddr> {
+        let vrf = self.l3mdev_master(link);
+        let usable = |address: &&Address| {
+            address.prefix.family() == Family::Ipv6
+                && !address.is_tentative()
+                && self.l3mdev_master(address.ifindex) == vrf
+        };
+        let dialled = arrived.destination;
+        let own = |address: &&Address| {
+            address.address() == dialled && (address.ifindex == link || !is_link_local(dialled))
+        };
+        let addresses = self.netns.addresses.iter();
+        if addresses.clone().filter(|address| !address.is_tentative()).any(|address| own(&address))
+        {
+            return vec![dialled];
+        }
+        let link_local = is_link_local(arrived.source);
+        let mut tiers: [Vec<IpAddr>; 4] = Default::default();
+        for address in addresses.filter(usable) {
+            let deprecated = address.flags.has(AddressFlags::DEPRECATED);
+            let elsewhere = address.ifindex != link;
+            let same_class = is_link_local(address.address()) == link_local;
+            if same_class && !address.address().is_loopback() && !(elsewhere && link_local) {
+                tiers[2 * usize::from(deprecated) + usize::from(elsewhere)].push(address.address());
+            }
+        }
+        let chosen = self.ip_route_output(flow, false);
+        let names_one = chosen
+            .ok()
+            .and_then(|way| way.route.and_then(|route| self.netns.routes[route].preferred_source));
+        if names_one.is_some() {
+            return Vec::new();
+        }
+        tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 
     /// Where an answer leaves; `None` if it does not get anywhere. To a client of this machine it must

@@ -80,7 +80,10 @@ impl Walk<'_> {
             RouteInput::Anycast if !tcp => Ok(arrived(false)),
             RouteInput::Broadcast if !tcp => Ok(arrived(true)),
             RouteInput::Anycast => Err(self.stopped(self.silent(DropReason::AnycastDestination))),
-            RouteInput::Broadcast => Err(self.stopped(self.tcp_broadcast(link))),
+            // `tcp_v4_rcv` takes nothing that came as broadcast.
+            RouteInput::Broadcast => {
+                Err(self.stopped(self.silent(DropReason::BroadcastDestination)))
+            }
             RouteInput::Forward(_) => {
                 Err(self.stopped(Stop { reason: DropReason::Forwarded, they_see: None }))
             }
@@ -153,16 +156,6 @@ impl Walk<'_> {
         }
         self.doubt(UnknownReason::MulticastMembership, DoubtEffect::MayRedirect);
         Ok(arrived.clone())
-    }
-
-    /// `tcp_v4_rcv` takes nothing that came as broadcast. A client that knows the address for a
-    /// broadcast one does not even send.
-    fn tcp_broadcast(&self, link: Ifindex) -> Stop {
-        let reason = DropReason::BroadcastDestination;
-        if self.is_broadcast_on(link, self.packet.destination) {
-            return Stop { reason, they_see: Some(TheySee::NetworkUnreachable) };
-        }
-        self.silent(reason)
     }
 
     const fn ports(&self) -> (u16, u16) {
