@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use canreach_snapshot::{Gap, GapReason, GapSubject, NetnsId};
+use canreach_snapshot::{Container, Gap, GapReason, GapSubject, NetnsId};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::os_reason;
@@ -164,16 +164,28 @@ fn of_processes(found: &mut BTreeMap<NetnsId, Found>, gaps: &mut Vec<Gap>) {
             }
         };
         let Some(id) = id else { continue };
-        found.entry(id).or_insert_with(|| {
-            let comm = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let name = format!("{} ({pid})", String::from_utf8_lossy(comm.trim_ascii_end()));
-            Found { id, name, path: path.into(), pid: Some(pid) }
+        found.entry(id).or_insert_with(|| Found {
+            id,
+            name: name_of_process(pid),
+            path: path.into(),
+            pid: Some(pid),
         });
     }
     if refused > 0 {
         let detail = format!("read the network namespace of {refused} processes of other users");
         gaps.push(gap(&GapReason::NeedsRoot, detail));
     }
+}
+
+/// The container a process belongs to, otherwise the process itself.
+fn name_of_process(pid: u32) -> String {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    if let Some(container) = Container::from_cgroup_path(path) {
+        return format!("{} {}", container.runtime, container.id);
+    }
+    let comm = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} ({pid})", String::from_utf8_lossy(comm.trim_ascii_end()))
 }
 
 fn gap(reason: &GapReason, detail: String) -> Gap {

@@ -7,6 +7,7 @@ mod decoder;
 mod filters;
 mod links;
 mod namespace;
+mod namespaces;
 mod routes;
 mod rules;
 mod sockets;
