@@ -26,6 +26,8 @@ use canreach_snapshot::{
 /// Tells the test binary to be the server: the control groups to be in while it creates the
 /// socket and afterwards, separated by a colon.
 const SERVER: &str = "CANREACH_TEST_SERVER";
+/// Tells the server to hide what it does from others of its user, as password agents do.
+const HIDDEN: &str = "CANREACH_TEST_HIDDEN";
 /// Tells the test binary to be the reader, of one port.
 const READER: &str = "CANREACH_TEST_READER";
 /// What starts the line that holds an answer, among those of the test harness.
@@ -64,6 +66,10 @@ fn serve() {
     join(creates);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     join(serves);
+    if std::env::var_os(HIDDEN).is_some() {
+        let behavior = rustix::process::DumpableBehavior::NotDumpable;
+        rustix::process::set_dumpable_behavior(behavior).expect("always allowed");
+    }
     reply(&listener.local_addr().expect("it is bound").port().to_string());
     // Until the test ends.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -90,8 +96,13 @@ impl Server {
         let text = |group: Option<&Path>| {
             group.map_or_else(String::new, |group| group.display().to_string())
         };
-        let mut child = again("serve")
-            .env(SERVER, format!("{}:{}", text(creates), text(serves)))
+        let mut command = again("serve");
+        command.env(SERVER, format!("{}:{}", text(creates), text(serves)));
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -221,6 +232,22 @@ fn a_socket_that_several_processes_hold_names_the_first_of_them_first() {
     assert_eq!(owner.holders.first(), Some(&me), "{owner:?}");
     // Servers of other cases, started meanwhile, may have inherited it as well.
     assert!(owner.holders.contains(&Pid(child.id())), "{owner:?}");
+}
+
+/// Its files belong to root then, and yet it runs as the user it runs as.
+#[test]
+fn a_server_that_hides_itself_keeps_its_user() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can start a server of another user");
+        return;
+    }
+    let mut command = again("serve");
+    command.env(SERVER, ":").env(HIDDEN, "1").uid(NOBODY).gid(NOBODY);
+    let server = Server::spawn(command);
+    let snapshot = read(server.port);
+    let (_, owner) = only(&snapshot);
+    assert_eq!(owner.resolved_by, ResolvedBy::Fd);
+    assert_eq!(snapshot.process(server.pid()).map(|process| process.uid), Some(NOBODY));
 }
 
 #[test]
