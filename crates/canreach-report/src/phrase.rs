@@ -4,6 +4,7 @@
 
 use canreach_engine::address_choice::{AddressAudience, ChoiceReason};
 use canreach_engine::audience::Reach;
+use canreach_engine::link_role::LinkRole;
 use canreach_engine::{DropReason, Stage, TheySee, UnknownReason};
 use canreach_snapshot::{OwnerReason, Proto, Virtualization};
 
@@ -47,16 +48,51 @@ pub fn port_argument(proto: Proto, port: u16) -> String {
     }
 }
 
-/// Those who were asked about, at the start of a sentence.
+/// Those who were asked about, inside a sentence.
 #[must_use]
 pub fn who(asked: &Asked) -> String {
     match &asked.who {
-        Who::Lan => "Your network".to_owned(),
-        Who::Itself => "This computer".to_owned(),
-        Who::Any => "Anyone".to_owned(),
+        Who::Lan => circle(asked).to_owned(),
+        Who::Itself => "this computer".to_owned(),
+        Who::Any => "anyone".to_owned(),
         Who::Address(address) => address.to_string(),
         Who::Prefix(prefix) => prefix.to_string(),
     }
+}
+
+/// The people behind a link.
+const fn circle(asked: &Asked) -> &'static str {
+    match asked.role {
+        LinkRole::Containers => "containers on this computer",
+        LinkRole::Vpn => "your VPN",
+        LinkRole::Lan
+        | LinkRole::VirtualLan
+        | LinkRole::Loopback
+        | LinkRole::Member(_)
+        | LinkRole::Nobody => "your network",
+    }
+}
+
+/// All of the people behind a link.
+#[must_use]
+pub const fn everyone(asked: &Asked) -> &'static str {
+    match asked.role {
+        LinkRole::Containers => "containers on this computer",
+        LinkRole::Vpn => "anyone in your VPN",
+        LinkRole::Lan
+        | LinkRole::VirtualLan
+        | LinkRole::Loopback
+        | LinkRole::Member(_)
+        | LinkRole::Nobody => "anyone on your network",
+    }
+}
+
+/// A text at the start of a sentence.
+#[must_use]
+pub fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(characters).collect()
 }
 
 /// What a step that stops says. `asked` gives it names.
@@ -160,9 +196,7 @@ pub fn unknown(stage: Stage, reason: UnknownReason) -> String {
     };
     match reason {
         UnknownReason::NeedsRoot => format!("{thing}: the kernel shows them only to root"),
-        UnknownReason::NotModelled => {
-            format!("{thing} are loaded; canreach does not judge them yet")
-        }
+        UnknownReason::NotModelled => format!("{thing} are loaded, not judged yet"),
         UnknownReason::OpaqueProgram => "a BPF program decides; it is not judged".to_owned(),
         UnknownReason::ChangedWhileReading => format!("{thing}: changed while being read"),
         UnknownReason::Unread => format!("{thing}: could not be read"),

@@ -8,7 +8,7 @@ use std::path::Path;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
 use canreach_report::text::Look;
-use canreach_report::text::line::{WIDTH_MAX, printable};
+use canreach_report::text::line::{WIDTH_MAX, printable, wrap};
 
 /// Writes the answer. A reader that has seen enough is no error.
 pub(crate) fn answer(text: &str) -> anyhow::Result<()> {
@@ -39,10 +39,12 @@ pub(crate) fn internal_error(text: &str) {
 fn stderr(label: &str, text: &str) {
     let indent = " ".repeat(label.len());
     let mut out = String::new();
-    for (index, line) in text.trim_end().lines().enumerate() {
+    // Names in messages hold whatever others wrote.
+    let lines = text.trim_end().lines().map(printable);
+    let lines = lines.flat_map(|line| wrap(&line, WIDTH_MAX - label.len()));
+    for (index, line) in lines.enumerate() {
         out.push_str(if index == 0 { label } else { &indent });
-        // Names in messages hold whatever others wrote.
-        out.push_str(&printable(line));
+        out.push_str(&line);
         out.push('\n');
     }
     // Where even stderr is gone there is nobody to tell.

@@ -76,6 +76,8 @@ pub struct WayIn {
     pub role: LinkRole,
     /// The address dialled.
     pub to: IpAddr,
+    /// It is one of that link's own. Others have to route it here by hand.
+    pub own_address: bool,
     /// The sources that get through.
     pub sources: AddressSet,
     /// How the address leads here.
@@ -131,6 +133,12 @@ impl ListenerRow {
             via: audience.via.map(|link| link_name(netns, link)),
             role: audience.role,
             to: audience.to,
+            own_address: audience.via.is_none_or(|link| {
+                netns
+                    .addresses
+                    .iter()
+                    .any(|own| own.ifindex == link && own.address() == audience.to)
+            }),
             sources: audience.sources,
             how: audience.how.slug(),
         };
@@ -187,6 +195,14 @@ impl ListenerRow {
         let outside = || self.audience.iter().filter(|way| way.via.is_some());
         let has_ipv4 = outside().any(|way| way.to.is_ipv4());
         outside().any(|way| is_public(way.to) && (way.to.is_ipv4() || !has_ipv4))
+    }
+
+    /// No way in from outside that needs no route made by hand.
+    #[must_use]
+    pub fn is_routed_only(&self) -> bool {
+        let lan = |way: &&WayIn| matches!(way.role, LinkRole::Lan | LinkRole::VirtualLan);
+        let mut ways = self.audience.iter().filter(lan).peekable();
+        ways.peek().is_some() && ways.all(|way| !way.own_address)
     }
 
     /// Every way in from outside is a VPN's.

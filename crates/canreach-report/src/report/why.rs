@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use canreach_engine::ask::{Ask, From};
-use canreach_engine::link_role::link_networks;
+use canreach_engine::link_role::{LinkRole, link_networks, link_roles};
 use canreach_engine::{
     AddressSet, Answer, Arrival, Blocker, Doubt, DoubtEffect, DropReason, Group, Outcome, Question,
     SocketIndex, Stage, Step, StepResult, Subject, TheySee, UnknownReason, Verdict,
@@ -78,6 +78,8 @@ pub struct Asked {
     pub to: Option<IpAddr>,
     /// The link; `None` where there is none.
     pub via: Option<String>,
+    /// What the link is for.
+    pub role: LinkRole,
     /// The link is Wi-Fi.
     pub wireless: bool,
     /// The connected networks of that link, in the family asked about.
@@ -313,6 +315,7 @@ impl WhyReport {
                 from: AddressSet::empty(family),
                 to: None,
                 via: None,
+                role: LinkRole::Nobody,
                 wireless: false,
                 networks: Vec::new(),
                 own_address: false,
@@ -381,6 +384,7 @@ impl Asked {
             from: question.from.clone(),
             to: Some(question.to),
             via: Some(link_name(netns, index)),
+            role: link_role(netns, index),
             wireless: link.is_some_and(|link| link.kind == LinkKind::Wifi),
             networks: link_networks(netns, index, question.family()),
             own_address: netns
@@ -389,6 +393,12 @@ impl Asked {
                 .any(|own| own.address() == question.to && own.ifindex == index),
         }
     }
+}
+
+fn link_role(netns: &Netns, index: canreach_snapshot::Ifindex) -> LinkRole {
+    let with_roles = netns.links.iter().zip(link_roles(netns));
+    let mut found = with_roles.filter(|(link, _)| link.ifindex == index);
+    found.next().map_or(LinkRole::Nobody, |(_, role)| role)
 }
 
 impl NamedBlocker {

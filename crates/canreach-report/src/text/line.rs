@@ -108,7 +108,8 @@ pub(crate) fn print(lines: &[Line], look: Look) -> String {
 }
 
 /// Breaks a text at spaces. Words that are too long stay whole.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut current = String::new();
     for word in text.split(' ') {

@@ -109,15 +109,15 @@ pub fn notes(report: &ListReport, command: &str) -> Vec<String> {
         .any(|row| row.program.pid.is_none() && row.program.reason == Some(OwnerReason::NeedsRoot));
     match report.firewall.loaded {
         Loaded::NeedsRoot if in_doubt => notes.push(format!(
-            "firewall rules need root to read, so \"can connect\" is judged without them.\n\
+            "firewall rules need root to read, so \"can connect\" is judged without them. \
              {hint}For the full answer: sudo {command}"
         )),
         Loaded::Rules if in_doubt => notes.push(format!(
-            "firewall rules are loaded, and canreach does not judge them yet: what is called\n\
+            "firewall rules are loaded, and canreach does not judge them yet: what is called \
              open may be closed. {hint}See the rules: sudo nft list ruleset"
         )),
         Loaded::Unread if in_doubt => notes.push(format!(
-            "firewall rules could not be read, so \"can connect\" is judged without them.\n{hint}"
+            "firewall rules could not be read, so \"can connect\" is judged without them. {hint}"
         )),
         Loaded::NeedsRoot | Loaded::Rules | Loaded::Unread | Loaded::Nothing => {}
     }
@@ -279,6 +279,9 @@ fn detail(group: ListGroup, row: &ListenerRow) -> String {
                 text.push_str(", but ");
                 text.push_str(phrase::stop_in_list(stop));
             }
+        }
+        ListGroup::Network | ListGroup::Internet if row.is_routed_only() => {
+            text.push_str(", for who routes it here");
         }
         ListGroup::Internet
         | ListGroup::Network

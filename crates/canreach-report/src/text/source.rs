@@ -25,7 +25,7 @@ pub(super) fn groups(report: &WhyReport, look: Look) -> Vec<Line> {
         let line = Line::plain("  ")
             .add(style, mark)
             .pad_to(8)
-            .add(PLAIN, &shorten(&source_words(group), look.columns() - 8));
+            .add(PLAIN, &shorten(&words_among(group, &counted), look.columns() - 8));
         match code {
             Some(code) => lines.extend(line.with_right(DIM, &format!("[{code}]"), look)),
             None => lines.push(line),
@@ -51,6 +51,17 @@ pub(super) fn groups(report: &WhyReport, look: Look) -> Vec<Line> {
         lines.push(Line::plain(&format!("  {}", listens(listener, look.columns() - 2))));
     }
     lines
+}
+
+/// A group's sources in a few words, beside the others: the largest, if it is long to say, is the
+/// rest.
+fn words_among(group: &SourceGroup, groups: &[&SourceGroup]) -> String {
+    let largest = groups.first().is_some_and(|first| std::ptr::eq(*first, group));
+    let many = group.shown.to_prefixes().len() > PREFIXES_SHOWN_MAX;
+    if largest && many && group.ports.is_none() && groups.len() > 1 {
+        return "everyone else who was asked about".to_owned();
+    }
+    source_words(group)
 }
 
 /// A group's sources in a few words.

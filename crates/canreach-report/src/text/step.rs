@@ -1,5 +1,6 @@
 //! The steps of a path, each with the line that decides it.
 
+use canreach_engine::link_role::LinkRole;
 use canreach_engine::{DropReason, Stage, StepResult, UnknownReason, Verdict};
 use canreach_snapshot::{OwnerReason, ResolvedBy};
 use unicode_width::UnicodeWidthStr;
@@ -197,6 +198,9 @@ fn arrival(report: &WhyReport) -> Shown {
     let via = printable(asked.via.as_deref().unwrap_or_default());
     let text = match &asked.who {
         Who::Itself => format!("this computer dials {to}; that never leaves it ({via})"),
+        Who::Lan if asked.own_address && asked.role == LinkRole::Containers => {
+            format!("containers find this computer at {to} ({via})")
+        }
         Who::Lan if asked.own_address => {
             format!("your address on this network is {to} ({via})")
         }
@@ -238,6 +242,9 @@ fn socket_step(report: &WhyReport, look: Look) -> Option<Shown> {
             let (before, after) = match (confirmed, certain) {
                 (true, true) => ("", " accepts it: it listens on "),
                 (true, false) => ("", " would accept it: it listens on "),
+                (false, _) if listener.program.reason == Some(OwnerReason::Kernel) => {
+                    ("", " itself takes it, on ")
+                }
                 (false, _) => ("the kernel would hand it to ", ", on "),
             };
             let room = width.saturating_sub(before.len() + after.len() + address.width());
@@ -275,6 +282,7 @@ fn socket_step(report: &WhyReport, look: Look) -> Option<Shown> {
 
 fn owner_detail(program: &Program) -> Option<String> {
     match (program.resolved_by, program.reason) {
+        (ResolvedBy::None, Some(OwnerReason::Kernel)) => None,
         (ResolvedBy::Cgroup, Some(OwnerReason::SocketActivated)) | (ResolvedBy::None, Some(_)) => {
             program.reason.map(|reason| phrase::owner(reason).to_owned())
         }

@@ -10,7 +10,7 @@ use crate::text::step::is_about_rules;
 
 /// The verdict as a sentence, answer word first.
 pub(super) fn verdict(report: &WhyReport, look: Look) -> Vec<Line> {
-    let who = phrase::who(&report.asked);
+    let who = phrase::capitalized(&phrase::who(&report.asked));
     let port = phrase::port(report.asked.proto, report.asked.port);
     let lan = report.asked.who == Who::Lan;
     let connect = match report.asked.proto {
@@ -18,9 +18,14 @@ pub(super) fn verdict(report: &WhyReport, look: Look) -> Vec<Line> {
         Proto::Udp => "send to",
     };
     let (style, word, rest) = match (report.verdict, report.leaning) {
-        (Verdict::Yes, _) if lan => {
-            (GOOD, "Yes.", format!("Anyone on your network can {connect} {port}."))
-        }
+        (Verdict::Yes, _) if lan => (
+            GOOD,
+            "Yes.",
+            format!(
+                "{} can {connect} {port}.",
+                phrase::capitalized(phrase::everyone(&report.asked))
+            ),
+        ),
         (Verdict::Yes, _) if report.asked.who == Who::Any => {
             (GOOD, "Yes.", format!("Anyone whose packets get this far can {connect} {port}."))
         }
@@ -40,9 +45,11 @@ pub(super) fn verdict(report: &WhyReport, look: Look) -> Vec<Line> {
             };
             (UNKNOWN, word, doubts)
         }
-        (Verdict::Unknown, None) => {
-            (UNKNOWN, "Can't tell", format!("whether {} can {connect} {port}.", inside(&who)))
-        }
+        (Verdict::Unknown, None) => (
+            UNKNOWN,
+            "Can't tell",
+            format!("whether {} can {connect} {port}.", phrase::who(&report.asked)),
+        ),
     };
     let text = wrap(&format!("{word} {rest}"), look.columns());
     text.iter()
@@ -52,16 +59,6 @@ pub(super) fn verdict(report: &WhyReport, look: Look) -> Vec<Line> {
             _ => Line::new().add(STRONG, text),
         })
         .collect()
-}
-
-/// Those who were asked about, inside a sentence.
-fn inside(who: &str) -> String {
-    match who {
-        "Your network" => "your network".to_owned(),
-        "This computer" => "this computer".to_owned(),
-        "Anyone" => "anyone".to_owned(),
-        address => address.to_owned(),
-    }
 }
 
 fn no_sentence(report: &WhyReport, who: &str, port: &str, connect: &str) -> String {
