@@ -21,11 +21,15 @@ usage: cargo xtask CHORE
 
   test    every test there is, counted
   lab     the lab's program, with its own arguments: real namespaces, so root or user namespaces
+  fuzz    what reads strangers' bytes, on seeds changed at random; [TARGET] [--seconds N] [--seed N]
   deny    licences, sources and unwanted crates
   tidy    dependency edges and house style, also what is only advice
   bench   canreach beside ss, netstat and lsof, as root; [i] [ii] [iii] [--rounds N] [--write]
           --look COMMAND runs a shell command in the setting instead
 ";
+
+/// The fuzz targets are a workspace of their own; this loop of them needs no nightly compiler.
+const FUZZ: [&str; 6] = ["run", "--quiet", "--release", "--manifest-path", "fuzz/Cargo.toml", "--"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["test"] => test::run(&tree::root()),
         ["lab", rest @ ..] => run_cargo(&[&["run", "--quiet", "-p", "lab", "--"], rest].concat()),
+        ["fuzz", rest @ ..] => run_cargo(&[&FUZZ[..], rest].concat()),
         ["deny"] => run_cargo(&["deny", "check", "bans", "licenses", "sources"]),
         ["tidy"] => run_tidy(),
         ["bench", rest @ ..] => bench::run(&tree::root(), rest).map(|()| true),

@@ -1,4 +1,5 @@
-//! Runs a target on seeds changed at random: `mutate TARGET [--seconds N] [--seed N]`.
+//! Runs targets on seeds changed at random: `mutate [TARGET] [--seconds N] [--seed N]`. Without a
+//! name it runs every target, each for so long.
 //!
 //! An input that panics is written to `artifacts/` beside the seeds, and the program ends with 1.
 
@@ -10,7 +11,7 @@ use canreach_fuzz::random::Random;
 use canreach_fuzz::{TARGETS, Target, json};
 
 fn main() -> ExitCode {
-    match Run::from_arguments().and_then(Run::run) {
+    match from_arguments().and_then(|runs| runs.into_iter().try_for_each(Run::run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("mutate: {message}");
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[derive(Clone)]
 struct Run {
     name: &'static str,
     target: Target,
@@ -26,28 +28,33 @@ struct Run {
     seed: u64,
 }
 
-impl Run {
-    fn from_arguments() -> Result<Self, String> {
-        let mut arguments = std::env::args().skip(1);
-        let names = TARGETS.map(|(name, _)| name).join(", ");
-        let wanted = arguments.next().ok_or_else(|| format!("name a target: {names}"))?;
-        let (name, target) = TARGETS
-            .into_iter()
-            .find(|(name, _)| *name == wanted)
-            .ok_or_else(|| format!("no target is named `{wanted}`: {names}"))?;
-        let mut run = Self { name, target, time: Duration::from_secs(60), seed: 1 };
-        while let Some(option) = arguments.next() {
-            let value = arguments.next().and_then(|value| value.parse().ok());
-            let value = value.ok_or_else(|| format!("{option} takes a number"))?;
-            match option.as_str() {
+fn from_arguments() -> Result<Vec<Run>, String> {
+    let run = |(name, target)| Run { name, target, time: Duration::from_secs(60), seed: 1 };
+    let mut runs: Vec<Run> = TARGETS.into_iter().map(run).collect();
+    let names = TARGETS.map(|(name, _)| name).join(", ");
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if !argument.starts_with('-') {
+            runs.retain(|run| run.name == argument);
+            if runs.is_empty() {
+                return Err(format!("no target is named `{argument}`: {names}"));
+            }
+            continue;
+        }
+        let value = arguments.next().and_then(|value| value.parse().ok());
+        let value = value.ok_or_else(|| format!("{argument} takes a number"))?;
+        for run in &mut runs {
+            match argument.as_str() {
                 "--seconds" => run.time = Duration::from_secs(value),
                 "--seed" => run.seed = value,
-                _ => return Err(format!("no option is named `{option}`: --seconds, --seed")),
+                _ => return Err(format!("no option is named `{argument}`: --seconds, --seed")),
             }
         }
-        Ok(run)
     }
+    Ok(runs)
+}
 
+impl Run {
     fn run(self) -> Result<(), String> {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let seeds = seeds(&home.join("seeds").join(self.name))?;
