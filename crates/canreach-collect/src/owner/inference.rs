@@ -56,3 +56,45 @@ pub(crate) fn docker_proxies(
     }
     proxies
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canreach_snapshot::{Port, Proto};
+
+    fn sought(proto: Proto, address: &str, port: u16) -> Sought {
+        Sought {
+            inode: 7,
+            proto,
+            address: address.parse().expect("the test's own address"),
+            port: Port(port),
+            uid: 0,
+            cgroup: None,
+            required: true,
+            holders: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_matched_by_all_it_names() {
+        let mapping = |line: &str| {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            docker_proxy::Mapping::from_arguments(&arguments).expect("the test's own line")
+        };
+        let proxies = [
+            (40, mapping("docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080")),
+            (41, mapping("docker-proxy -proto tcp -host-ip :: -host-port 8080")),
+            (42, mapping("docker-proxy -proto udp -host-ip 0.0.0.0 -host-port 8080")),
+            (43, mapping("docker-proxy -proto tcp -host-port 9090")),
+        ];
+        let check = |sought: &Sought, expect: &[u32]| {
+            assert_eq!(from_docker_proxies(&proxies, sought), expect, "{sought:?}");
+        };
+        check(&sought(Proto::Tcp, "0.0.0.0", 8080), &[40]);
+        check(&sought(Proto::Tcp, "::", 8080), &[41]);
+        check(&sought(Proto::Udp, "0.0.0.0", 8080), &[42]);
+        check(&sought(Proto::Tcp, "127.0.0.1", 9090), &[43]);
+        check(&sought(Proto::Tcp, "127.0.0.1", 8080), &[]);
+        check(&sought(Proto::Tcp, "0.0.0.0", 8081), &[]);
+    }
+}
