@@ -74,7 +74,7 @@ pub struct Audience {
     pub role: LinkRole,
     /// The address dialled.
     pub to: IpAddr,
-    /// The sources that get through.
+    /// The sources that get through, filled up with addresses that nobody has.
     pub sources: AddressSet,
     /// How the address leads here.
     pub how: How,
@@ -320,6 +320,10 @@ impl<'h, 'n> Classifier<'h, 'n> {
                     }
                 }
             }
+        }
+        let of_way = |entry: &&mut Audience| entry.via == Some(way.link) && entry.to == way.to;
+        if let Some(entry) = findings.audience.iter_mut().find(of_way) {
+            entry.sources = entry.sources.filled_up(&answer.unsendable);
         }
     }
 

@@ -251,6 +251,7 @@ mod tests {
                 steps: Vec::new(),
                 blockers: vec![Blocker { stage: Stage::Route, reason, subject }],
                 doubts: Vec::new(),
+                sockets: Vec::new(),
             }],
             question,
         };

@@ -122,6 +122,23 @@ impl AddressSet {
         Self { family: self.family, ranges }
     }
 
+    /// The set with addresses added or left out that nobody has, so that it is short to say: holes
+    /// are filled, and what nobody has is not named by itself. A set of nothing else stays as it is.
+    #[must_use]
+    pub fn filled_up(&self, nobodys: &Self) -> Self {
+        let sendable = self.difference(nobodys);
+        if sendable.is_empty() {
+            return self.clone();
+        }
+        let filled = sendable.union(nobodys).to_prefixes().into_iter().filter(|prefix| {
+            let (low, high) = prefix.range();
+            // The first range that does not end before the prefix starts.
+            let at = sendable.ranges.partition_point(|(_, last)| *last < low);
+            sendable.ranges.get(at).is_some_and(|(first, _)| *first <= high)
+        });
+        Self::from_prefixes(self.family, filled)
+    }
+
     /// The fewest prefixes that make up the set, ascending.
     #[must_use]
     pub fn to_prefixes(&self) -> Vec<Prefix> {
@@ -177,6 +194,18 @@ mod tests {
             "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
             "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
         );
+    }
+
+    #[test]
+    fn filled_up_with_what_nobody_has() {
+        let nobodys = set("192.168.1.20 192.168.1.255 127.0.0.0/8 0.0.0.0/8");
+        let check = |given: &AddressSet, expected: &str| {
+            assert_eq!(given.filled_up(&nobodys).to_string(), expected);
+        };
+        check(&set("192.168.1.0/24").difference(&nobodys), "192.168.1.0/24");
+        check(&set("0.0.0.0/0").difference(&nobodys), "0.0.0.0/0");
+        check(&set("192.168.1.20"), "192.168.1.20/32");
+        check(&set("10.0.0.0/8"), "10.0.0.0/8");
     }
 
     #[test]

@@ -539,7 +539,7 @@ fn source_groups(netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
         .iter()
         .map(|group| SourceGroup {
             sources: group.sources.clone(),
-            shown: fill_up(&group.sources, &answer.unsendable),
+            shown: group.sources.filled_up(&answer.unsendable),
             ports: group.ports.clone(),
             counts: counts(answer, group),
             outcome: group.fate.outcome.clone(),
@@ -547,20 +547,6 @@ fn source_groups(netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
             subject: deciding_subject(group).and_then(|subject| NamedSubject::of(netns, subject)),
         })
         .collect()
-}
-
-/// A set filled up with addresses that nobody has, where that makes it shorter to say.
-#[must_use]
-pub fn fill_up(sources: &AddressSet, nobodys: &AddressSet) -> AddressSet {
-    let sendable = sources.difference(nobodys);
-    if sendable.is_empty() {
-        return sources.clone();
-    }
-    let filled = sendable.union(nobodys).to_prefixes().into_iter().filter(|prefix| {
-        let of_prefix = AddressSet::from_prefixes(prefix.family(), [*prefix]);
-        !of_prefix.intersection(&sendable).is_empty()
-    });
-    AddressSet::from_prefixes(sources.family(), filled)
 }
 
 fn deciding_subject(group: &Group) -> Option<&Subject> {
