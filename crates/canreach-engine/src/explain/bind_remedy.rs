@@ -16,7 +16,7 @@ use crate::{DropReason, Question};
 
 /// Values for the names in braces of the data file.
 struct Texts {
-    names: [(&'static str, String); 8],
+    names: [(&'static str, String); 9],
 }
 
 impl Texts {
@@ -28,6 +28,8 @@ impl Texts {
             || question.to.to_string(),
             |address| address.prefix.network().to_string(),
         );
+        let psql_port =
+            if socket.port.0 == 5432 { String::new() } else { format!(" -p {}", socket.port) };
         let (both, tuple) = match family {
             Family::Ipv4 => ("0.0.0.0", "{0, 0, 0, 0}"),
             Family::Ipv6 => ("0.0.0.0 ::", "{0, 0, 0, 0, 0, 0, 0, 0}"),
@@ -42,6 +44,7 @@ impl Texts {
                 ("{to}", question.to.to_string()),
                 ("{to_url}", in_url(question.to)),
                 ("{network}", network),
+                ("{psql_port}", psql_port),
             ],
         }
     }
@@ -160,7 +163,13 @@ fn socket_unit_fix(
     reason: DropReason,
 ) -> Option<Fix> {
     let is_activated = netns.owner(socket.inode)?.reason == Some(OwnerReason::SocketActivated);
-    let held_by_init = chain.first().is_some_and(|process| process.pid == Pid(1));
+    // In a container, number 1 is whatever was started there.
+    let is_systemd = |process: &&Process| {
+        let line = CommandLine::read(process);
+        let program = line.as_ref().map_or(process.comm.as_str(), CommandLine::program);
+        matches!(program, "systemd" | "init") && process.pid == Pid(1)
+    };
+    let held_by_init = chain.first().is_some_and(is_systemd);
     let unit = unit.filter(|unit| unit.name.ends_with(".socket"));
     let unit = match unit {
         Some(unit) => unit,

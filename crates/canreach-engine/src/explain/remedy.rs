@@ -44,7 +44,12 @@ pub fn remedies(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<Fix>
     let question = Question { from, ..answer.question.clone() };
     let case = Case { snapshot, netns, question };
     let mut fixes: Vec<Fix> = Vec::new();
-    for blocker in &group.blockers {
+    // The wrong address was dialled: what is in the way further on, there, is nobody's concern.
+    let concerned = match group.blockers.first() {
+        Some(first) if leads_elsewhere(first.reason) => 1,
+        Some(_) | None => group.blockers.len(),
+    };
+    for blocker in &group.blockers[..concerned] {
         for fix in fixes_of(&case, blocker) {
             let is_new = !fixes.iter().any(|known| known.id == fix.id && known.steps == fix.steps);
             if is_new {
@@ -53,6 +58,20 @@ pub fn remedies(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<Fix>
         }
     }
     fixes
+}
+
+/// Packets for that address are not this machine's business, or nobody's.
+const fn leads_elsewhere(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::Martian
+            | DropReason::NotLocal
+            | DropReason::NoRoute
+            | DropReason::Forwarded
+            | DropReason::BroadcastDestination
+            | DropReason::AnycastDestination
+            | DropReason::MulticastDestination
+    )
 }
 
 /// The first group with blockers, and those of its sources that somebody else can have. What nobody
@@ -160,20 +179,23 @@ fn socket_unit_or(case: &Case<'_>, blocker: &Blocker, otherwise: FixId) -> Vec<F
     fixes
 }
 
-/// The address the listener is bound to, if those asked about get through there.
+/// The address the listener is bound to, if those asked about can dial it: on the link they are on.
+/// Others are local too, but nobody there has a route to them.
 fn dial_bound(case: &Case<'_>, blocker: &Blocker) -> Option<Fix> {
     let index = listener(blocker)?;
     let bound = case.netns.sockets.get(index.0)?.address;
-    let usable = !bound.is_loopback()
-        && !bound.is_unspecified()
-        && Family::of(bound) == case.question.family()
-        && bound != case.question.to;
+    let Arrival::Link(ifindex) = case.question.via else { return None };
+    let on_link = case.netns.addresses.iter().any(|address| {
+        address.ifindex == ifindex && address.address() == bound && bound != case.question.to
+    });
     let question = Question { to: bound, ..case.question.clone() };
     let reached = || {
-        let found = answer(&Host::resolve(case.netns), &question);
-        found.groups.iter().all(|group| group.blockers.is_empty())
+        Family::of(bound) == case.question.family() && {
+            let found = answer(&Host::resolve(case.netns), &question);
+            found.groups.iter().all(|group| group.blockers.is_empty())
+        }
     };
-    (usable && reached()).then(|| {
+    (on_link && reached()).then(|| {
         let mut fix = Fix::new(blocker.reason, FixId::DialBoundAddress);
         fix.dial = Some(bound);
         fix.listener = Some(index);
@@ -459,15 +481,23 @@ mod tests {
 
     #[test]
     fn a_server_on_another_address_is_dialled_there_if_that_works() {
-        let mut machine = snapshot(listener("10.8.0.1", 3000), &["./shop"], None);
+        let mut machine = snapshot(listener("192.168.1.21", 3000), &["./shop"], None);
         let ids = |machine: &Snapshot| -> Vec<FixId> {
-            found(machine, &asked_from("192.168.1.0/24")).iter().map(|fix| fix.id).collect()
+            found(machine, &asked_from("192.168.1.64/26")).iter().map(|fix| fix.id).collect()
         };
-        // The address is nobody's: packets for it are not delivered.
+        // Nobody's address: packets for it are not delivered.
         assert_eq!(ids(&machine), [FixId::ListenOnAll]);
-        let local = route(RouteType::Local, "10.8.0.1/32", TableId::LOCAL, None, 3);
-        netns(&mut machine).routes.push(local);
+        let local =
+            |ifindex| route(RouteType::Local, "192.168.1.21/32", TableId::LOCAL, None, ifindex);
+        let mut second = netns(&mut machine).addresses[1].clone();
+        second.prefix = "192.168.1.21/24".parse().expect("a prefix");
+        netns(&mut machine).routes.push(local(2));
+        netns(&mut machine).addresses.push(second.clone());
         assert_eq!(ids(&machine), [FixId::ListenOnAll, FixId::DialBoundAddress]);
+        // On another link it is local as well, but who asks here has no route to it.
+        second.ifindex = Ifindex(3);
+        netns(&mut machine).addresses[2] = second;
+        assert_eq!(ids(&machine), [FixId::ListenOnAll]);
     }
 
     #[test]

@@ -31,11 +31,11 @@ pub(super) fn fixes(fixes: &[Fix], look: Look) -> Vec<Line> {
                 lines.push(Line::plain(INDENT).add(STRONG, &part));
             }
         }
-        lines.extend(undo(fix, look));
         for note in &fix.notes {
             let text = wrap(&printable(note), width);
             lines.extend(text.iter().map(|part| Line::plain("      ").add(PLAIN, part)));
         }
+        lines.extend(undo(fix, look));
     }
     lines
 }
