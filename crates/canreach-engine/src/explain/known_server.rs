@@ -348,8 +348,7 @@ mod tests {
 
     #[test]
     fn names_in_braces_are_known() {
-        let known =
-            ["all", "all_url", "both", "all_tuple", "port", "to", "to_url", "network", "psql_port"];
+        let known = ["all", "all_url", "both", "all_tuple", "port", "to", "to_url", "network"];
         for server in all() {
             let texts = [
                 &server.flag,

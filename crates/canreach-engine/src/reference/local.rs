@@ -82,8 +82,8 @@ impl Walk<'_> {
             let destination = self.packet.destination;
             let first = self.connect_flow(uid, destination, bound);
             let way = self.connect_way(&first)?;
-            let preferred = way.route.and_then(|route| self.netns.routes[route].preferred_source);
-            (destination, bound.or(preferred).unwrap_or(destination))
+            let source = bound.or_else(|| self.chosen_source(&way, destination));
+            (destination, source.unwrap_or(destination))
         };
         let way = self.connect_way(&self.connect_flow(uid, destination, Some(source)))?;
         Ok(self.looped(&way, destination, source))
@@ -109,7 +109,6 @@ impl Walk<'_> {
             Ok(_) if is_zeronet(flow.destination) => {
                 stop(DropReason::Martian, TheySee::InvalidArgument)
             }
-            Ok(way) if way.kind == RouteType::Local => Ok(way),
             Ok(way)
                 if way.kind == RouteType::Broadcast || is_limited_broadcast(flow.destination) =>
             {
@@ -120,7 +119,21 @@ impl Walk<'_> {
                 };
                 stop(DropReason::BroadcastDestination, they_see)
             }
+            Ok(way) if self.stays(&way) => Ok(way),
             Ok(_) => Err(Stop { reason: DropReason::NotLocal, they_see: None }),
+        }
+    }
+
+    /// `fib_select_path`: the source that goes with a route.
+    fn chosen_source(&mut self, way: &WayOut, destination: IpAddr) -> Option<IpAddr> {
+        let route = &self.netns.routes[way.route?];
+        let nexthop = way.nexthops.first();
+        let gateway = nexthop.and_then(|nexthop| nexthop.gateway);
+        match (route.preferred_source, nexthop.and_then(|nexthop| nexthop.ifindex)) {
+            (Some(preferred), _) => Some(preferred),
+            (None, _) if route.kind == RouteType::Local => Some(destination),
+            (None, Some(link)) => self.inet_select_addr(link, gateway, route.scope),
+            (None, None) => None,
         }
     }
 
@@ -150,7 +163,7 @@ impl Walk<'_> {
         match answer {
             Err(NoWayOut::Fib(error)) => Err(refused(error)),
             Err(NoWayOut::Source) => Err(refused(FibError::NoRoute)),
-            Ok(way) if matches!(way.kind, RouteType::Local | RouteType::Anycast) => {
+            Ok(way) if self.stays(&way) => {
                 if way.kind == RouteType::Anycast && self.packet.proto == Proto::Tcp {
                     return Err(self.silent(DropReason::AnycastDestination));
                 }

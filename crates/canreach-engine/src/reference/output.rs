@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    Address, AddressFlags, Family, Ifindex, LinkKind, LinkSysctl, NextHop, Prefix, RouteType,
+    Address, AddressFlags, Family, Ifindex, Link, LinkKind, LinkSysctl, NextHop, Prefix, RouteType,
     Scope, TableId,
 };
 
@@ -147,6 +147,17 @@ impl Walk<'_> {
             positions.iter().filter_map(|position| all.get(*position).cloned()).collect();
         let links = nexthops.iter().filter_map(|nexthop| nexthop.ifindex).collect();
         WayOut { kind: route.kind, route: Some(index), links, nexthops }
+    }
+
+    /// Whether what is sent this way comes back in on this machine: an address of its own, or anything
+    /// that leaves by the loopback link (`__mkroute_output`, RTCF_LOCAL).
+    pub(super) fn stays(&self, way: &WayOut) -> bool {
+        let loops = |link: &Ifindex| self.link(*link).is_some_and(Link::is_loopback);
+        let own = match self.family() {
+            Family::Ipv4 => way.kind == RouteType::Local,
+            Family::Ipv6 => matches!(way.kind, RouteType::Local | RouteType::Anycast),
+        };
+        own || (!way.links.is_empty() && way.links.iter().all(loops))
     }
 
     /// `__ip_dev_find`: an address of some link, or local by table local alone (which is searched

@@ -150,9 +150,9 @@ impl Walk<'_> {
     fn leaves(&self, way: &WayOut, arrived: &Arrived) -> Option<Leaves> {
         let family = self.family();
         let Some(arrival) = arrived.link else {
-            return stays(way.kind, family).then_some(Leaves::ByArrival);
+            return self.stays(way).then_some(Leaves::ByArrival);
         };
-        if !sends(way.kind, family) {
+        if !sends(way.kind, family) || self.stays(way) {
             return None;
         }
         let vrf = self.l3mdev_master(arrival);
@@ -310,12 +310,6 @@ impl Walk<'_> {
                 .all(|link| self.only_source(*link, arrived.source) == Some(arrived.destination)),
         }
     }
-}
-
-/// Whether a route of this kind keeps a packet on this machine.
-const fn stays(kind: RouteType, family: Family) -> bool {
-    matches!(kind, RouteType::Local)
-        || (matches!(kind, RouteType::Anycast) && matches!(family, Family::Ipv6))
 }
 
 /// Whether a route of this kind sends a packet away. To this machine's own addresses, and to

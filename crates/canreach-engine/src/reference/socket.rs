@@ -152,9 +152,19 @@ impl Walk<'_> {
         best.1.map_or_else(Vec::new, |(_, socket)| self.group_of(socket))
     }
 
-    /// `udp4_lib_lookup2`, `udp6_lib_lookup2`. SO_REUSEPORT cannot be told from SO_REUSEADDR here, so
-    /// no group ends the search early.
+    /// `udp4_lib_lookup2`, `udp6_lib_lookup2`. Sockets that share an address do so by SO_REUSEPORT,
+    /// where the first that improves the score ends the search, or by SO_REUSEADDR, where the best
+    /// of all wins. Nothing shows which, so both count.
     fn udp_bucket(&self, bucket: &[(SocketIndex, &Socket)]) -> Vec<SocketIndex> {
+        let mut found = self.udp_winner(bucket, false);
+        found.extend(self.udp_winner(bucket, true));
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// One walk of the bucket, with or without reuseport groups.
+    fn udp_winner(&self, bucket: &[(SocketIndex, &Socket)], groups: bool) -> Vec<SocketIndex> {
         let mut best: Option<(u32, &Socket, SocketIndex)> = None;
         for (index, socket) in bucket {
             let peer = socket
@@ -169,6 +179,10 @@ impl Walk<'_> {
             let score = base + step * points.into_iter().filter(|point| *point).count() as u32;
             if best.is_none_or(|(other, ..)| score > other) {
                 best = Some((score, socket, *index));
+                let connected = socket.state == SocketState::Connected;
+                if groups && !connected && self.may_be_reuseport(*index, socket) {
+                    break;
+                }
             }
         }
         match best {
@@ -176,6 +190,13 @@ impl Walk<'_> {
             Some((_, socket, _)) => self.group_of(socket),
             None => Vec::new(),
         }
+    }
+
+    /// Whether another socket of the same user overlaps this one.
+    fn may_be_reuseport(&self, index: SocketIndex, socket: &Socket) -> bool {
+        self.of_port().any(|(other_index, other)| {
+            other_index != index && other.uid == socket.uid && overlap(socket, other)
+        })
     }
 
     /// Sockets bound in the same way by the same user: they could only be so as a reuseport group, of
@@ -197,11 +218,7 @@ impl Walk<'_> {
     /// Two TCP listeners that overlap can only both be there with SO_REUSEPORT
     /// (`inet_csk_bind_conflict`).
     fn is_reuseport(&self, index: SocketIndex, socket: &Socket) -> bool {
-        self.of_port().any(|(other_index, other)| {
-            let same_device =
-                socket.device.is_none() || other.device.is_none() || socket.device == other.device;
-            other_index != index && same_device && addresses_overlap(socket, other)
-        })
+        self.of_port().any(|(other_index, other)| other_index != index && overlap(socket, other))
     }
 
     /// `__udp4_lib_mcast_deliver`: a copy to each socket that matches.
@@ -292,6 +309,12 @@ fn device_matches(socket: &Socket, arrived: &Arrived, unbound_matches: bool) -> 
         None => unbound_matches,
         Some(device) => device == arrived.dif || Some(device) == arrived.sdif,
     }
+}
+
+/// Whether two sockets could both take one packet (`inet_bind_conflict`).
+fn overlap(one: &Socket, other: &Socket) -> bool {
+    let same_device = one.device.is_none() || other.device.is_none() || one.device == other.device;
+    same_device && addresses_overlap(one, other)
 }
 
 /// `inet_rcv_saddr_equal`: whether there is an address both would take packets at.

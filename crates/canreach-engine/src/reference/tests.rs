@@ -86,6 +86,7 @@ fn host() -> Netns {
             link(1, "lo", LinkKind::Loopback, LinkFlags::LOOPBACK.0),
             link(2, "eth0", LinkKind::Ethernet, LinkFlags::BROADCAST.0),
             link(3, "tun0", LinkKind::Tun, LinkFlags::POINT_TO_POINT.0),
+            link(4, "eth1", LinkKind::Ethernet, LinkFlags::BROADCAST.0),
         ],
         addresses: vec![
             address(lo, "127.0.0.1/8"),
@@ -184,6 +185,10 @@ fn delivered(they_see: TheySee) -> Fate {
     Fate { outcome: Outcome::Delivered(vec![SocketIndex(0)]), they_see: Some(they_see) }
 }
 
+const fn unknown(reason: UnknownReason) -> Fate {
+    Fate { outcome: Outcome::Unknown(reason), they_see: None }
+}
+
 #[test]
 fn where_a_server_is_bound_decides() {
     let check = |bound: &str, from: &str, to: &str, expected: Fate| {
@@ -239,9 +244,11 @@ fn the_answer_needs_a_way_back() {
         stopped(DropReason::VpnReply, TheySee::Timeout)
     );
     assert_eq!(
-        reply("203.0.113.5", over("203.0.113.0/24", Ifindex(1))),
-        Fate { outcome: Outcome::Unknown(UnknownReason::ReplyElsewhere), they_see: None }
+        reply("203.0.113.5", over("203.0.113.0/24", Ifindex(4))),
+        unknown(UnknownReason::ReplyElsewhere)
     );
+    let lost = stopped(DropReason::NoReplyRoute, TheySee::Timeout);
+    assert_eq!(reply("203.0.113.5", over("203.0.113.0/24", Ifindex(1))), lost);
     let blackhole = route(TableId::MAIN, RouteType::Blackhole, "203.0.113.0/24", None, tun);
     assert_eq!(
         reply("203.0.113.5", blackhole),
@@ -257,7 +264,6 @@ fn a_datagram_is_answered_from_the_address_the_kernel_chooses() {
     assert_eq!(ask(&netns, "192.168.1.20"), delivered(TheySee::Delivered));
     netns.addresses.push(address(ETH0, "192.168.1.30/24"));
     netns.routes.push(route(TableId::LOCAL, RouteType::Local, "192.168.1.30", None, ETH0));
-    let unknown = |reason| Fate { outcome: Outcome::Unknown(reason), they_see: None };
     assert_eq!(ask(&netns, "192.168.1.30"), unknown(UnknownReason::ReplyAddress));
     netns.sockets[0].address = "192.168.1.30".parse().expect("an address");
     assert_eq!(ask(&netns, "192.168.1.30"), delivered(TheySee::Delivered));
@@ -280,8 +286,7 @@ fn merged_tables_search_local_and_main_as_one() {
     netns.fib_layout = FibLayout::Split;
     assert_eq!(ask(&netns), delivered(TheySee::Connected));
     netns.fib_layout = FibLayout::Unknown;
-    let unknown = Fate { outcome: Outcome::Unknown(UnknownReason::FibLayout), they_see: None };
-    assert_eq!(ask(&netns), unknown);
+    assert_eq!(ask(&netns), unknown(UnknownReason::FibLayout));
 }
 
 /// A node of the IPv6 tree with source routes that do not match hides its own other routes, but not
@@ -330,4 +335,66 @@ fn a_client_of_this_machine_comes_back_in_by_lo() {
         "192.168.1.255",
         stopped(DropReason::BroadcastDestination, TheySee::NetworkUnreachable),
     );
+}
+
+/// Observed on Linux 6.18: `ip route get 10.5.0.1 oif eth1` passes over the inline route of the same
+/// network as well.
+#[test]
+fn a_nexthop_object_without_a_way_out_hides_its_network() {
+    let mut netns = Netns { sockets: vec![listener(Proto::Tcp, "0.0.0.0")], ..host() };
+    netns.sockets[0].device = Some(ETH0);
+    let to = "203.0.113.0/24";
+    let mut object = route(TableId::MAIN, RouteType::Unicast, to, None, Ifindex(4));
+    object.nexthop_id = Some(1);
+    let mut inline = route(TableId::MAIN, RouteType::Blackhole, to, None, ETH0);
+    inline.metric = 100;
+    netns.routes.extend([object, inline]);
+    let ask = |netns: &Netns| walk(netns, &packet(Proto::Tcp, "203.0.113.5", "192.168.1.20"));
+    assert_eq!(ask(&netns), delivered(TheySee::Connected));
+    for route in &mut netns.routes {
+        route.nexthop_id = None;
+    }
+    // The blackhole counts now, and the device makes up for it; but nobody is there.
+    assert_eq!(ask(&netns), stopped(DropReason::NoReplyRoute, TheySee::Timeout));
+}
+
+/// Observed on Linux 6.18: the datagram arrives, its answer comes from 127.0.0.1.
+#[test]
+fn an_answer_inside_this_machine_needs_the_right_source_too() {
+    let netns = Netns {
+        sockets: vec![listener(Proto::Udp, "0.0.0.0"), listener(Proto::Tcp, "0.0.0.0")],
+        ..host()
+    };
+    let mut with_source = netns.clone();
+    with_source.routes[0].preferred_source = Some("127.0.0.1".parse().expect("an address"));
+    let ask = |netns: &Netns, proto, to: &str| {
+        let packet = Packet {
+            source: Family::Ipv4.unspecified(),
+            arrival: Arrival::Local { uid: 0 },
+            ..packet(proto, to, to)
+        };
+        walk(netns, &packet)
+    };
+    assert_eq!(ask(&with_source, Proto::Udp, "127.0.0.1"), delivered(TheySee::Delivered));
+    let other = ask(&with_source, Proto::Udp, "127.9.8.7");
+    assert_eq!(other, unknown(UnknownReason::ReplyAddress));
+    let tcp = ask(&with_source, Proto::Tcp, "127.9.8.7");
+    assert_eq!(tcp.they_see, Some(TheySee::Connected));
+}
+
+/// The plain socket wins with SO_REUSEPORT, the one bound to the link with SO_REUSEADDR (both
+/// observed on Linux 6.18); nothing shows which it is.
+#[test]
+fn sockets_that_share_a_udp_port_are_both_named() {
+    let plain = listener(Proto::Udp, "192.168.1.20");
+    let bound = Socket { device: Some(ETH0), ..plain.clone() };
+    let ask = |sockets: [&Socket; 2]| {
+        let netns = Netns { sockets: sockets.map(Clone::clone).to_vec(), ..host() };
+        walk(&netns, &packet(Proto::Udp, "192.168.1.66", "192.168.1.20")).outcome
+    };
+    let both = Outcome::Delivered(vec![SocketIndex(0), SocketIndex(1)]);
+    assert_eq!(ask([&plain, &bound]), both);
+    assert_eq!(ask([&bound, &plain]), Outcome::Delivered(vec![SocketIndex(0)]));
+    let other_user = Socket { uid: 1000, ..bound };
+    assert_eq!(ask([&plain, &other_user]), Outcome::Delivered(vec![SocketIndex(1)]));
 }

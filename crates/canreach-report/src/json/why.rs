@@ -154,18 +154,14 @@ pub struct Listener {
 pub struct Fix {
     /// A stable name.
     pub id: String,
-    /// What to type or to write, line by line; empty where there is nothing to type.
+    /// What to type or to write.
     pub command: String,
-    /// How to take it back, line by line.
+    /// How to take it back.
     pub undo: Option<String>,
     /// Needs root.
     pub needs_root: bool,
-    /// Does the same as the one before it; otherwise both are needed.
-    pub alternative: bool,
     /// What it does, for people.
     pub text: String,
-    /// What else to know, for people.
-    pub notes: Vec<String>,
 }
 
 /// The same question for another interface or the other family.
@@ -310,9 +306,7 @@ impl Fix {
             command: fix.command.clone(),
             undo: fix.undo.clone(),
             needs_root: fix.needs_root,
-            alternative: fix.alternative,
             text: fix.text.clone(),
-            notes: fix.notes.clone(),
         }
     }
 }

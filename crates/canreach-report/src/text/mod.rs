@@ -1,6 +1,5 @@
 //! Reports as text for a terminal: 80 columns, colour only where asked for, nothing by colour alone.
 
-mod fix;
 pub mod ip;
 pub mod line;
 pub mod list;
