@@ -1,8 +1,9 @@
 //! Words: an answer as text for people and as JSON for programs, and the pages of `explain`.
 //!
 //! Everything here is pure: width, colour and time are arguments. A [`report`] is plain data with
-//! the names people know things by; [`text`] and [`json`] print it; [`phrase`] holds the wording.
+//! the names people know things by; [`text`] and [`json`] print it; [`phrase`] and [`fix_phrase`] hold the wording.
 
+pub mod fix_phrase;
 pub mod json;
 pub mod phrase;
 pub mod report;

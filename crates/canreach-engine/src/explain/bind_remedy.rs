@@ -16,7 +16,7 @@ use crate::{DropReason, Question};
 
 /// Values for the names in braces of the data file.
 struct Texts {
-    names: [(&'static str, String); 8],
+    names: [(&'static str, String); 9],
 }
 
 impl Texts {
@@ -28,6 +28,8 @@ impl Texts {
             || question.to.to_string(),
             |address| address.prefix.network().to_string(),
         );
+        let psql_port =
+            if socket.port.0 == 5432 { String::new() } else { format!(" -p {}", socket.port) };
         let (both, tuple) = match family {
             Family::Ipv4 => ("0.0.0.0", "{0, 0, 0, 0}"),
             Family::Ipv6 => ("0.0.0.0 ::", "{0, 0, 0, 0, 0, 0, 0, 0}"),
@@ -42,6 +44,7 @@ impl Texts {
                 ("{to}", question.to.to_string()),
                 ("{to_url}", in_url(question.to)),
                 ("{network}", network),
+                ("{psql_port}", psql_port),
             ],
         }
     }
@@ -160,7 +163,13 @@ fn socket_unit_fix(
     reason: DropReason,
 ) -> Option<Fix> {
     let is_activated = netns.owner(socket.inode)?.reason == Some(OwnerReason::SocketActivated);
-    let held_by_init = chain.first().is_some_and(|process| process.pid == Pid(1));
+    // In a container, number 1 is whatever was started there.
+    let is_systemd = |process: &&Process| {
+        let line = CommandLine::read(process);
+        let program = line.as_ref().map_or(process.comm.as_str(), CommandLine::program);
+        matches!(program, "systemd" | "init") && process.pid == Pid(1)
+    };
+    let held_by_init = chain.first().is_some_and(is_systemd);
     let unit = unit.filter(|unit| unit.name.ends_with(".socket"));
     let unit = match unit {
         Some(unit) => unit,
@@ -272,7 +281,7 @@ fn command_fix(
 ) -> Fix {
     let typical = || server.typical.as_ref().map(|typical| texts.fill(typical));
     if let Some(words) = switched_command(server, start, texts) {
-        return Fix::new(reason, FixId::HostFlag).run(shell_words(&words));
+        return Fix::new(reason, FixId::HostFlag).run(shell_words(&as_typed(words)));
     }
     if let Some(flag) = &server.flag {
         let fix = Fix::new(reason, FixId::HostFlag);
@@ -283,7 +292,7 @@ fn command_fix(
     }
     if let Some(variable) = &server.variable {
         let fix = Fix::new(reason, FixId::HostVariable);
-        let command = start.map(|start| shell_words(&start.unchanged())).or_else(typical);
+        let command = start.map(|start| shell_words(&as_typed(start.unchanged()))).or_else(typical);
         let variable = texts.fill(variable);
         return match (command, variable.split_once('=')) {
             (Some(command), Some((name, value))) => {
@@ -293,6 +302,23 @@ fn command_fix(
         };
     }
     setting_fix(server, None, texts, reason)
+}
+
+/// A program of a folder that is on everybody's path is started by its name alone.
+fn as_typed(mut words: Vec<String>) -> Vec<String> {
+    const FOLDERS: [&str; 6] =
+        ["/bin", "/usr/bin", "/usr/local/bin", "/sbin", "/usr/sbin", "/usr/local/sbin"];
+    /// Tools that keep several versions put the chosen one on the path.
+    const VERSIONS: [&str; 4] = ["/.pyenv/", "/.nvm/", "/.rbenv/", "/.asdf/"];
+    let program = words.first().and_then(|first| first.rsplit_once('/'));
+    let on_path = |folder: &str| {
+        FOLDERS.contains(&folder) || VERSIONS.iter().any(|version| folder.contains(version))
+    };
+    let name = program.filter(|(folder, _)| on_path(folder)).map(|(_, name)| name.to_owned());
+    if let (Some(name), Some(first)) = (name, words.first_mut()) {
+        *first = name;
+    }
+    words
 }
 
 /// Started by systemd: a drop-in, or its own file where people set such services up.
@@ -560,12 +586,7 @@ mod tests {
             flag,
             "hugo server -D --bind 0.0.0.0 --baseURL http://192.168.1.20:1313/",
         );
-        check(
-            4000,
-            &["/usr/bin/ruby /usr/bin/jekyll serve"],
-            flag,
-            "/usr/bin/jekyll serve --host 0.0.0.0",
-        );
+        check(4000, &["/usr/bin/ruby /usr/bin/jekyll serve"], flag, "jekyll serve --host 0.0.0.0");
         check(
             8080,
             &["java -jar shop.jar --server.address=127.0.0.1 --server.port=8080"],
@@ -582,7 +603,7 @@ mod tests {
             8888,
             &["/usr/bin/python3 /usr/bin/jupyter-lab --ip=127.0.0.1"],
             flag,
-            "/usr/bin/jupyter-lab --ip=0.0.0.0",
+            "jupyter-lab --ip=0.0.0.0",
         );
         check(
             6006,

@@ -348,7 +348,8 @@ mod tests {
 
     #[test]
     fn names_in_braces_are_known() {
-        let known = ["all", "all_url", "both", "all_tuple", "port", "to", "to_url", "network"];
+        let known =
+            ["all", "all_url", "both", "all_tuple", "port", "to", "to_url", "network", "psql_port"];
         for server in all() {
             let texts = [
                 &server.flag,

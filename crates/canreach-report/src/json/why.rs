@@ -154,14 +154,18 @@ pub struct Listener {
 pub struct Fix {
     /// A stable name.
     pub id: String,
-    /// What to type or to write.
+    /// What to type or to write, line by line; empty where there is nothing to type.
     pub command: String,
-    /// How to take it back.
+    /// How to take it back, line by line.
     pub undo: Option<String>,
     /// Needs root.
     pub needs_root: bool,
+    /// Does the same as the one before it; otherwise both are needed.
+    pub alternative: bool,
     /// What it does, for people.
     pub text: String,
+    /// What else to know, for people.
+    pub notes: Vec<String>,
 }
 
 /// The same question for another interface or the other family.
@@ -306,7 +310,9 @@ impl Fix {
             command: fix.command.clone(),
             undo: fix.undo.clone(),
             needs_root: fix.needs_root,
+            alternative: fix.alternative,
             text: fix.text.clone(),
+            notes: fix.notes.clone(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reports: answers as plain data, with the names people know things by.
 
 pub mod firewall;
+pub mod fix;
 pub mod ip;
 pub mod list;
 pub mod program;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use canreach_engine::ask::{Ask, From};
+use canreach_engine::explain::fix::FixId;
 use canreach_engine::link_role::{LinkRole, link_networks, link_roles};
 use canreach_engine::{
     AddressSet, Answer, Arrival, Blocker, Doubt, DoubtEffect, DropReason, Group, Outcome, Question,
@@ -14,6 +15,7 @@ use canreach_snapshot::{
 };
 
 use crate::report::firewall::FirewallState;
+use crate::report::fix;
 use crate::report::program::{Program, Programs};
 use crate::report::subject::{NamedSubject, link_name};
 use crate::report::unknown::{self, UnknownThing};
@@ -210,10 +212,14 @@ pub struct Fix {
     pub text: String,
     /// What to type, line by line, or what to write into a file.
     pub command: String,
-    /// How to take it back.
+    /// How to take it back, line by line.
     pub undo: Option<String>,
     /// Needs root.
     pub needs_root: bool,
+    /// Does the same as the one before it; otherwise both are needed.
+    pub alternative: bool,
+    /// What else to know: the application's own checks, missing passwords.
+    pub notes: Vec<String>,
 }
 
 /// The answer for another link or the other family.
@@ -270,6 +276,15 @@ impl WhyReport {
             .collect();
         unknown::tidy(&mut things);
         let also = others.iter().map(|answer| AlsoAnswer::of(netns, ask, answer)).collect();
+        let recent = if listener.is_none() { recent_listener(snapshot, netns, ask) } else { None };
+        let instead = instead(snapshot, netns, answer);
+        // What the report already says needs no fix that says it again.
+        let told: Vec<FixId> = recent
+            .as_ref()
+            .map(|_| FixId::OtherPort)
+            .into_iter()
+            .chain(instead.map(|_| FixId::DialOtherAddress))
+            .collect();
         Self {
             verdict: answer.verdict,
             leaning: leaning(answer),
@@ -279,11 +294,11 @@ impl WhyReport {
                 .map(|group| group.steps.iter().map(|s| NamedStep::of(netns, s)).collect())
                 .unwrap_or_default(),
             groups: source_groups(netns, answer),
-            recent: if listener.is_none() { recent_listener(snapshot, netns, ask) } else { None },
+            fixes: fix::fixes(snapshot, netns, answer, &told),
+            recent,
             connection: if listener.is_none() { connection(snapshot, netns, ask) } else { None },
-            fixes: Vec::new(),
             url: None,
-            instead: instead(snapshot, netns, answer),
+            instead,
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
             not_checked: not_checked(&asked),

@@ -1,5 +1,6 @@
 //! Reports as text for a terminal: 80 columns, colour only where asked for, nothing by colour alone.
 
+mod fix;
 pub mod ip;
 pub mod line;
 pub mod list;

@@ -6,6 +6,7 @@ use canreach_snapshot::Family;
 use crate::phrase;
 use crate::report::subject::NamedSubject;
 use crate::report::why::{AlsoAnswer, Leaning, StopCode, Who, WhyReport};
+use crate::text::fix::fixes;
 use crate::text::line::{DIM, Line, Look, PLAIN, STRONG, print, printable, wrap};
 use crate::text::source::{GROUPS_SHOWN_MAX, groups, source_words};
 use crate::text::step::{listens, steps, subject_details, who_holds};
@@ -136,21 +137,7 @@ fn age(age_ms: u64) -> String {
 }
 
 fn what_to_do(report: &WhyReport, command: &str, look: Look) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for (index, fix) in report.fixes.iter().enumerate() {
-        let label = if index == 0 { "Fix:  " } else { "  or  " };
-        lines.push(Line::new());
-        let mut text = wrap(&format!("{}:", printable(&fix.text)), look.columns() - 6).into_iter();
-        let first = text.next().unwrap_or_default();
-        lines.push(Line::new().add(STRONG, label).add(PLAIN, &first));
-        lines.extend(text.map(|part| Line::plain("      ").add(PLAIN, &part)));
-        for part in fix.command.lines() {
-            lines.push(Line::plain("          ").add(STRONG, &printable(part)));
-        }
-        if let Some(undo) = &fix.undo {
-            lines.push(Line::new().add(STRONG, "Undo: ").add(PLAIN, &printable(undo)));
-        }
-    }
+    let mut lines = fixes(&report.fixes, look);
     if let Some(instead) = report.instead {
         lines.push(Line::new());
         let port = phrase::port(report.asked.proto, report.asked.port);
