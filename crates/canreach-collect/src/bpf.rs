@@ -56,7 +56,7 @@ pub(crate) fn read(netns: &mut Netns, rtnetlink: Option<&mut NetlinkSocket>) {
         Some(rtnetlink) => read_tc(netns, rtnetlink),
         None => netns.gaps.push(Gap {
             subject: GapSubject::Tc,
-            reason: GapReason::Unsupported,
+            reason: GapReason::Failed,
             detail: "dump tc filters: there is no netlink socket".to_owned(),
         }),
     }

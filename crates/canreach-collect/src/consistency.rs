@@ -42,9 +42,12 @@ impl ChangeWatch {
     /// one kind of thing.
     pub(crate) fn torn(&self) -> BTreeSet<GapSubject> {
         let mut changed = BTreeSet::new();
-        let mut buffer = vec![0; 32 * 1024];
+        // Almost always there is nothing to receive, so this is no place for an allocation.
+        let mut buffer = [0; 8 * 1024];
         loop {
-            match recv(&self.netlink, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+            match recv(&self.netlink, &mut buffer, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+                // Longer than any notification of the kinds that are read.
+                Ok((_, length)) if length > buffer.len() => changed.extend(everything()),
                 Ok((_, length)) => {
                     let datagram = buffer.get(..length).unwrap_or_default();
                     changed.extend(Messages::new(datagram).filter_map(|message| {

@@ -59,8 +59,10 @@ pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
     if scope.all_namespaces {
         read_others(scope, &mut namespaces, &mut gaps);
     }
-    for netns in &mut namespaces {
-        netns.own = own == Some(netns.id);
+    for (position, netns) in namespaces.iter_mut().enumerate() {
+        // Without /proc no namespace has an identity; the one asked for by no name is still it.
+        let asked_for = position == 0 && scope.netns == NetnsChoice::Own;
+        netns.own = asked_for || own == Some(netns.id);
     }
     let machine = machine::read(privileged);
     let (processes, cgroups) = (Vec::new(), Vec::new());

@@ -99,7 +99,7 @@ fn read_links(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
     let (rows, error) = rtnetlink.dump("dump links", link::GET, &link::request(), link::decode);
     netns.gaps.extend(error.map(|error| error.gap(GapSubject::Links)));
     netns.links.reserve(rows.len());
-    for LinkRow { link, sysctls, xdp, .. } in rows {
+    for LinkRow { link, sysctls, xdp } in rows {
         netns.sysctls.links.insert(link.name.clone(), sysctls);
         netns.bpf.extend(xdp);
         netns.links.push(link);

@@ -16,6 +16,7 @@ use canreach_snapshot::{Container, Gap, GapReason, GapSubject, NetnsId};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::os_reason;
+use crate::proc::process::ProcDirectory;
 use crate::{CollectError, NetnsChoice};
 
 /// Where `ip netns` keeps names.
@@ -171,8 +172,13 @@ fn of_processes(found: &mut BTreeMap<NetnsId, Found>, gaps: &mut Vec<Gap>) {
             pid: Some(pid),
         });
     }
+    if ProcDirectory::open().is_some_and(|proc| proc.hides_others()) {
+        let detail = "list processes: /proc hides those of other users".to_owned();
+        gaps.push(gap(&GapReason::NeedsRoot, detail));
+    }
     if refused > 0 {
-        let detail = format!("read the network namespace of {refused} processes of other users");
+        let detail =
+            format!("read the network namespace of {refused} processes: permission denied");
         gaps.push(gap(&GapReason::NeedsRoot, detail));
     }
 }

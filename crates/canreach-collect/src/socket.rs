@@ -1,5 +1,6 @@
 //! Sockets that packets can arrive at: by sock_diag, or where that cannot be asked by /proc/net.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use canreach_snapshot::{Family, Gap, GapReason, GapSubject, Netns, Port, Proto, Socket};
@@ -117,13 +118,9 @@ fn mark_mptcp(sockets: &mut [Socket], sock_diag: &mut NetlinkSocket, port: Port)
             &request,
             |message| sock_diag::decode(Proto::Tcp, message),
         );
-        for listener in listeners {
-            let same = |socket: &&mut Socket| {
-                socket.proto == Proto::Tcp && socket.inode == listener.inode && socket.inode != 0
-            };
-            if let Some(socket) = sockets.iter_mut().find(same) {
-                socket.mptcp = true;
-            }
+        let inodes: BTreeSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
+        for socket in sockets.iter_mut() {
+            socket.mptcp |= socket.proto == Proto::Tcp && inodes.contains(&socket.inode);
         }
     }
 }

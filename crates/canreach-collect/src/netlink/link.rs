@@ -54,8 +54,6 @@ const ARPHRD_IEEE80211: u16 = 801;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LinkRow {
     pub(crate) link: Link,
-    /// The kernel names no kind: a device driver made it.
-    pub(crate) by_driver: bool,
     pub(crate) sysctls: BTreeMap<LinkSysctl, i64>,
     pub(crate) xdp: Vec<BpfAttachment>,
 }
@@ -106,7 +104,7 @@ pub(crate) fn decode(message: &Message<'_>) -> Result<Option<LinkRow>, Malformed
     // software even where its driver notes a parent.
     link.physical = Some(by_driver && has_parent);
     link.kind = kind.unwrap_or_else(|| kind_by_hardware(u16::from_ne_bytes([t0, t1])));
-    Ok(Some(LinkRow { link, by_driver, sysctls, xdp }))
+    Ok(Some(LinkRow { link, sysctls, xdp }))
 }
 
 const fn blank(ifindex: Ifindex, flags: LinkFlags) -> Link {

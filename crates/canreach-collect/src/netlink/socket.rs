@@ -78,7 +78,7 @@ impl NetlinkSocket {
             let _ = sys::enable_netlink_option(fd.as_fd(), libc::NETLINK_GET_STRICT_CHK);
         }
         let _ = sys::enable_netlink_option(fd.as_fd(), libc::NETLINK_EXT_ACK);
-        Ok(Self { fd, buffer: vec![0; BUFFER], sequence: 0 })
+        Ok(Self { fd, buffer: Vec::new(), sequence: 0 })
     }
 
     /// Asks for everything of a kind and gives each row that `decode` makes of a message.
@@ -195,6 +195,9 @@ impl NetlinkSocket {
     /// Receives a datagram. `None` when it was longer than the buffer: the rest of it is lost, and
     /// the buffer is grown for the next attempt.
     fn receive(&mut self) -> io::Result<Option<usize>> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(BUFFER, 0);
+        }
         loop {
             let flags = RecvFlags::TRUNC;
             let received = rustix::net::recv(&self.fd, self.buffer.as_mut_slice(), flags);
@@ -222,5 +225,43 @@ fn refused(operation: &'static str, message: &Message<'_>) -> ReadError {
         operation,
         source: io::Error::from_raw_os_error(message.errno()),
         message: message.error_text(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link;
+    use super::*;
+
+    #[test]
+    fn a_datagram_that_does_not_fit_is_asked_for_again() {
+        let mut netlink = NetlinkSocket::open(NetlinkFamily::Route).unwrap();
+        let dump = |netlink: &mut NetlinkSocket| {
+            netlink.dump("dump links", link::GET, &link::request(), link::decode)
+        };
+        let (whole, error) = dump(&mut netlink);
+        assert!(error.is_none(), "{error:?}");
+        netlink.buffer = vec![0; 64];
+        let (again, error) = dump(&mut netlink);
+        assert!(error.is_none(), "{error:?}");
+        let names = |rows: Vec<link::LinkRow>| -> Vec<_> {
+            rows.into_iter().map(|row| row.link.name).collect()
+        };
+        assert_eq!(names(again), names(whole));
+        assert!(netlink.buffer.len() > 64, "it has grown");
+    }
+
+    #[test]
+    fn a_refusal_carries_the_operation_and_the_kernels_words() {
+        let mut netlink = NetlinkSocket::open(NetlinkFamily::Route).unwrap();
+        // `struct rtmsg` with a scope, which a strict dump of routes does not take.
+        let request = [0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0];
+        let (rows, error) = netlink.dump("dump routes", 26, &request, |_| Ok(Some(())));
+        assert_eq!(rows, []);
+        let error = error.expect("it is refused").to_string();
+        assert!(error.starts_with("dump routes: Invalid argument"), "{error}");
+        assert!(error.ends_with(')'), "the kernel explains itself: {error}");
+        let (rows, error) = netlink.dump("dump links", 18, &link::request(), |_| Ok(Some(())));
+        assert!(error.is_none() && !rows.is_empty(), "the socket is still of use: {error:?}");
     }
 }
