@@ -11,7 +11,7 @@ use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{Family, Ifindex, Proto, RouteType};
 
 use super::output::{NoWayOut, WayOut};
-use super::route::{Arrived, is_limited_broadcast, is_link_local, is_zeronet};
+use super::route::{Arrived, is_limited_broadcast, is_link_local};
 use super::table::{FibError, Flow};
 use super::walk::{Stop, Walk};
 use crate::{DropReason, SocketIndex, Stage, TheySee};
@@ -105,10 +105,6 @@ impl Walk<'_> {
                 stop(DropReason::ReplySourceNotLocal, TheySee::NetworkUnreachable)
             }
             Err(NoWayOut::Fib(error)) => Err(refused(error)),
-            // `__mkroute_output` refuses these whatever the routes say.
-            Ok(_) if is_zeronet(flow.destination) => {
-                stop(DropReason::Martian, TheySee::InvalidArgument)
-            }
             Ok(way)
                 if way.kind == RouteType::Broadcast || is_limited_broadcast(flow.destination) =>
             {

@@ -13,7 +13,7 @@ use canreach_snapshot::{
     Scope, TableId,
 };
 
-use super::route::{is_limited_broadcast, is_link_local, is_zeronet, rt6_need_strict};
+use super::route::{is_limited_broadcast, is_link_local, rt6_need_strict};
 use super::table::{FibError, Flow, ways_out};
 use super::walk::Walk;
 
@@ -70,7 +70,7 @@ impl Walk<'_> {
         }
         let chosen = flow.source.filter(|source| !source.is_unspecified());
         if let Some(source) = chosen {
-            if source.is_multicast() || is_limited_broadcast(source) || is_zeronet(source) {
+            if source.is_multicast() || is_limited_broadcast(source) {
                 return Err(NoWayOut::Source);
             }
             if !any_source && !self.ip_dev_find(source) {

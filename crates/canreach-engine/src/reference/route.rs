@@ -182,7 +182,8 @@ impl Walk<'_> {
         if is_limited_broadcast(destination) || both_unspecified {
             return if is_arp { martian } else { self.broadcast_input(&flow, device) };
         }
-        if is_zeronet(source) || is_zeronet(destination) {
+        // `ipv4_is_zeronet`: 0.0.0.0 alone; the rest of 0.0.0.0/8 is ordinary since Linux 5.3.
+        if source.is_unspecified() || destination.is_unspecified() {
             return martian;
         }
         // A pair with 127.0.0.0/8 in it is allowed by route_localnet alone.
@@ -257,7 +258,9 @@ impl Walk<'_> {
     /// The label `brd_input`: the source is checked as if nothing had been dialled.
     fn broadcast_input(&mut self, flow: &Flow, device: Ifindex) -> RouteInput {
         // TCP takes nothing from a broadcast, whoever sent it.
-        if self.packet.proto == Proto::Tcp || flow.source.is_some_and(is_zeronet) {
+        if self.packet.proto == Proto::Tcp
+            || flow.source.is_some_and(|source| source.is_unspecified())
+        {
             return RouteInput::Broadcast;
         }
         match self.fib_validate_source(flow, None, device, None) {
@@ -368,11 +371,6 @@ const fn ip6_error(error: FibError) -> RouteInput {
 /// `ipv4_is_lbcast`.
 pub(super) fn is_limited_broadcast(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
-}
-
-/// `ipv4_is_zeronet`.
-pub(super) fn is_zeronet(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 0)
 }
 
 /// `rt6_need_strict`: addresses that mean something on one link only.
