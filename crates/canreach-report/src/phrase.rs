@@ -87,9 +87,12 @@ pub const fn everyone(asked: &Asked) -> &'static str {
     }
 }
 
-/// A text at the start of a sentence.
+/// A text at the start of a sentence. An address stays as it is.
 #[must_use]
 pub fn capitalized(text: &str) -> String {
+    if text.starts_with(|first: char| first.is_ascii_hexdigit()) && text.contains(':') {
+        return text.to_owned();
+    }
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(characters).collect()

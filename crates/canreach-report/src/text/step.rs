@@ -355,6 +355,8 @@ fn pointed_listens(listener: &Listener, reason: DropReason, width: usize) -> Vec
     };
     let remark = match reason {
         DropReason::BindLoopback => "this computer only",
+        // The one way that a wildcard keeps people out is by its family.
+        DropReason::BindAddress if listener.address.is_unspecified() => "IPv4 only",
         DropReason::BindAddress => "this address only",
         DropReason::BindDevice => "this interface only",
         DropReason::V6Only => "IPv6 only",
