@@ -72,9 +72,17 @@ pub struct KnownServer {
     pub page: Option<String>,
     /// Anything else.
     pub note: Option<String>,
+    /// Browsers can open it.
+    #[serde(default = "yes")]
+    pub http: bool,
     /// There is no switch for IPv6, or it takes more than that.
     #[serde(default)]
     pub ipv4_only: bool,
+}
+
+/// Most servers that people want to show to others speak HTTP.
+const fn yes() -> bool {
+    true
 }
 
 /// One way to recognise a server: everything that is set must match.

@@ -13,6 +13,7 @@ use crate::report::ip::{AddressEntry, best_entry};
 use crate::report::program::{Program, Programs};
 use crate::report::subject::link_name;
 use crate::report::unknown::{self, UnknownThing};
+use crate::report::url::url;
 
 /// The servers of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl ListReport {
         let host = Host::resolve(netns);
         let mut rows: BTreeMap<(RowKey, usize), ListenerRow> = BTreeMap::new();
         let programs = Programs::new(snapshot, netns);
+        let best = best_entry(snapshot, netns);
         for (position, reach) in classify(&host).into_iter().enumerate() {
             let SocketIndex(index) = reach.socket;
             let socket = &netns.sockets[index];
@@ -105,7 +107,10 @@ impl ListReport {
                 program.name.clone().filter(|_| program.pid.is_none()),
                 socket.uid,
             );
-            let row = ListenerRow::new(netns, socket, program, reach);
+            let mut row = ListenerRow::new(netns, socket, program, reach);
+            if let Some(best) = best.as_ref().filter(|best| row.is_reached_at(best.address)) {
+                row.urls.extend(url(snapshot, netns, socket, best.address));
+            }
             match rows.entry((key, if split { position } else { 0 })) {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     entry.insert(row);
@@ -118,7 +123,7 @@ impl ListReport {
         let rows: Vec<ListenerRow> = rows.into_values().collect();
         Self {
             netns: netns.name.clone().filter(|_| !netns.own),
-            best: best_entry(snapshot, netns),
+            best,
             firewall: FirewallState::of(netns),
             unknown: unknown_things(snapshot, netns, &rows, command),
             rows,
@@ -160,11 +165,21 @@ impl ListenerRow {
         }
     }
 
+    /// Some way in from outside leads to an address.
+    fn is_reached_at(&self, address: IpAddr) -> bool {
+        self.audience.iter().any(|way| way.via.is_some() && way.to == address)
+    }
+
     /// Takes in another socket of the same program and port.
     fn merge(&mut self, other: Self) {
         for bind in other.binds {
             if !self.binds.contains(&bind) {
                 self.binds.push(bind);
+            }
+        }
+        for url in other.urls {
+            if !self.urls.contains(&url) {
+                self.urls.push(url);
             }
         }
         for way in other.audience {

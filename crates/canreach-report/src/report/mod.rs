@@ -7,4 +7,5 @@ pub mod list;
 pub mod program;
 pub mod subject;
 pub mod unknown;
+pub mod url;
 pub mod why;

@@ -19,6 +19,7 @@ use crate::report::fix;
 use crate::report::program::{Program, Programs};
 use crate::report::subject::{NamedSubject, link_name};
 use crate::report::unknown::{self, UnknownThing};
+use crate::report::url::url;
 
 /// The answer to one question, with the answers for the other links and families.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -297,7 +298,10 @@ impl WhyReport {
             fixes: fix::fixes(snapshot, netns, answer, &told),
             recent,
             connection: if listener.is_none() { connection(snapshot, netns, ask) } else { None },
-            url: None,
+            url: group
+                .and_then(listener_index)
+                .and_then(|SocketIndex(index)| netns.sockets.get(index))
+                .and_then(|socket| url(snapshot, netns, socket, answer.question.to)),
             instead,
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
