@@ -3,11 +3,11 @@
 //! Kernel counterpart: `struct fib_table`, `fib_unmerge` (net/ipv4/fib_frontend.c), `fib6_table`.
 //! Left out: route exceptions, expiry of routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use canreach_snapshot::{
-    Family, Ifindex, LinkSysctl, Netns, NextHop, NextHopFlags, NudState, Route, RouteProtocol,
-    RouteType, TableId,
+    Family, Ifindex, LinkSysctl, Netns, NextHop, NextHopFlags, Route, RouteProtocol, RouteType,
+    TableId,
 };
 
 use crate::host::flow::{Exit, Refusal, Way, WayKind};
@@ -30,17 +30,15 @@ pub struct Fib {
     refusing: usize,
     /// IPv4: a local route that the kernel did not make itself is there.
     pub(crate) has_foreign_local: bool,
-    /// IPv4: some route has realms.
+    /// IPv4: some route or rule has realms.
     pub(crate) has_realms: bool,
 }
 
 /// What says whether nexthops are usable.
 struct Usability {
     /// Links whose nexthops without carrier are not used.
-    ignores_linkdown: Vec<Ifindex>,
-    /// IPv6: routers that were asked for and did not answer.
-    silent: Vec<(Ifindex, std::net::IpAddr)>,
-    blackhole_objects: Vec<u32>,
+    ignores_linkdown: BTreeSet<Ifindex>,
+    blackhole_objects: BTreeSet<u32>,
 }
 
 impl Fib {
@@ -84,7 +82,10 @@ impl Fib {
             has_foreign_local: of_family().any(|route| {
                 route.kind == RouteType::Local && route.protocol != RouteProtocol::KERNEL
             }),
-            has_realms: of_family().any(|route| route.realm.is_some_and(|realm| realm != 0)),
+            has_realms: of_family().any(|route| route.realm.is_some_and(|realm| realm != 0))
+                || netns.policy_rules.iter().any(|rule| {
+                    rule.family == family && rule.realm.is_some_and(|realm| realm != 0)
+                }),
         }
     }
 
@@ -116,16 +117,6 @@ impl Usability {
         // IPv6 reads the link's value alone, IPv4 that of `all` as well (`IN_DEV_ORCONF`).
         let all = family == Family::Ipv4 && set(netns.sysctls.all.get(&sysctl).copied());
         let ignores = |name: &str| all || set(netns.sysctls.of_link(sysctl, name));
-        let routers_matter = family == Family::Ipv6
-            && !set(netns.sysctls.all.get(&LinkSysctl::V6Forwarding).copied());
-        let failed = netns.neighbors.iter().filter(|neighbor| {
-            routers_matter
-                && Family::of(neighbor.address) == Family::Ipv6
-                && neighbor.state == NudState::Failed
-        });
-        let mut silent: Vec<_> =
-            failed.map(|neighbor| (neighbor.ifindex, neighbor.address)).collect();
-        silent.sort_unstable();
         let objects = netns.nexthops.iter().filter(|object| object.blackhole);
         Self {
             ignores_linkdown: netns
@@ -134,7 +125,6 @@ impl Usability {
                 .filter(|link| ignores(&link.name))
                 .map(|link| link.ifindex)
                 .collect(),
-            silent,
             blackhole_objects: objects.map(|object| object.id).collect(),
         }
     }
@@ -153,14 +143,15 @@ impl Usability {
         let exits: Vec<_> = usable.collect();
         let kind = WayKind::of(route.kind).filter(|_| verdict == CandidateVerdict::Way);
         let way = kind.map(|kind| {
-            let mut links: Vec<_> = exits.iter().map(|(exit, _)| *exit).collect();
-            links.sort_unstable();
-            links.dedup();
+            let mut ways_out = exits.clone();
+            ways_out.sort_unstable();
+            ways_out.dedup();
             let mut all: Vec<_> = route.nexthops.iter().filter_map(|hop| hop.ifindex).collect();
             all.sort_unstable();
             all.dedup();
             let preferred_source = route.preferred_source;
-            let way = Way { kind, exits: links, links: all, preferred_source };
+            let scope = route.scope;
+            let way = Way { kind, exits: ways_out, links: all, preferred_source, scope };
             let next = numbers.len() as u32;
             *numbers.entry(way).or_insert(next)
         });
@@ -170,22 +161,18 @@ impl Usability {
             way: way.unwrap_or(0),
             metric: route.metric,
             verdict,
-            exits,
+            exits: exits.iter().map(|exit| exit.link).collect(),
+            by_object: route.nexthop_id.is_some(),
             // RFC 4191's code for low is 3, for medium 0, for high 1 (`IPV6_DECODE_PREF`).
             preference: route.preference.map_or(2, |code| (code ^ 2) & 3),
         }
     }
 
-    fn exit(&self, nexthop: &NextHop) -> Option<(Exit, bool)> {
+    fn exit(&self, nexthop: &NextHop) -> Option<Exit> {
         let link = nexthop.ifindex?;
-        let no_carrier = nexthop.flags.has(NextHopFlags::LINK_DOWN)
-            && self.ignores_linkdown.binary_search(&link).is_ok();
-        if nexthop.flags.has(NextHopFlags::DEAD) || no_carrier {
-            return None;
-        }
-        let silent = nexthop
-            .gateway
-            .is_some_and(|gateway| self.silent.binary_search(&(link, gateway)).is_ok());
-        Some((Exit { link, gateway: nexthop.gateway.is_some() }, silent))
+        let no_carrier =
+            nexthop.flags.has(NextHopFlags::LINK_DOWN) && self.ignores_linkdown.contains(&link);
+        let usable = !nexthop.flags.has(NextHopFlags::DEAD) && !no_carrier;
+        usable.then_some(Exit { link, gateway: nexthop.gateway })
     }
 }

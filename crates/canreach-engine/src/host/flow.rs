@@ -4,7 +4,7 @@
 //! open, the question's source address, and its source port with it: the lookup then answers for
 //! every source at once. Left out: TOS (a first packet has none), tunnel ids.
 
-use canreach_snapshot::{Family, Ifindex, RouteType, TableId};
+use canreach_snapshot::{Family, Ifindex, RouteType, Scope, TableId};
 
 /// An address of a lookup key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +54,8 @@ pub struct Flow {
     /// IPv6: only nexthops on `oif` (or on `iif` where no `oif` is given) count
     /// (`RT6_LOOKUP_F_IFACE`).
     pub strict: bool,
+    /// IPv4: rules are walked table by table, instead of one merged trie.
+    pub split: bool,
 }
 
 /// Why a lookup found no way.
@@ -91,14 +93,6 @@ pub enum Found {
         /// The policy rule that refused.
         rule: Option<usize>,
     },
-    /// A policy rule that cannot be judged: its position in `Netns::policy_rules`.
-    Unjudged {
-        /// The rule.
-        rule: usize,
-    },
-    /// IPv4: tables local and main lead differently as one and apart, and which they are was not
-    /// read.
-    LayoutMatters,
 }
 
 /// Where routes lead: what the stages ask of a route, shared by all routes that agree in it.
@@ -112,6 +106,8 @@ pub struct Way {
     pub links: Vec<Ifindex>,
     /// The source that local senders use by default.
     pub preferred_source: Option<std::net::IpAddr>,
+    /// How far the destinations are: a local sender's address must reach as far.
+    pub scope: Scope,
 }
 
 /// The types of route that are no refusal.
@@ -154,6 +150,6 @@ impl WayKind {
 pub struct Exit {
     /// The link.
     pub link: Ifindex,
-    /// Whether a router is next, rather than the destination itself.
-    pub gateway: bool,
+    /// The router that is next; `None` if the destination itself is.
+    pub gateway: Option<std::net::IpAddr>,
 }

@@ -18,61 +18,36 @@ use crate::packet::diagram::Diagram;
 use crate::packet::field::Field;
 use crate::packet::packet_set::PacketSet;
 
-/// Whether IPv4 tables local and main are searched as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    /// One trie, no rules.
-    Merged,
-    /// Rules, table by table. IPv6 always.
-    Split,
-}
-
 /// A partition of a set of packets by what a lookup finds.
 pub type Lookup = Vec<(PacketSet, Found)>;
 
 impl Host<'_> {
-    /// Looks up every packet of a set. The parts are disjoint and make up the set.
+    /// Looks up every packet of a set. The parts are disjoint and make up the set. Rules that cannot
+    /// be judged count as far as they are known: a doubt of their own speaks of them.
     pub fn look_up(&self, sets: &mut Diagram, flow: &Flow, within: PacketSet) -> Lookup {
-        let layout = match self.is_split() {
-            Some(true) => Layout::Split,
-            Some(false) => Layout::Merged,
-            None if flow.family == Family::Ipv6 => Layout::Split,
-            None => return self.look_up_both(sets, flow, within),
-        };
-        self.look_up_as(sets, flow, layout, within)
-    }
-
-    /// The layout was not read: where both lead the same way, it does not matter.
-    fn look_up_both(&self, sets: &mut Diagram, flow: &Flow, within: PacketSet) -> Lookup {
-        let merged = self.look_up_as(sets, flow, Layout::Merged, within);
-        let split = self.look_up_as(sets, flow, Layout::Split, within);
         let mut found = Vec::new();
-        for (set, one) in &merged {
-            for (other_set, other) in &split {
-                let both = sets.and(*set, *other_set);
-                if !both.is_empty() {
-                    let agree = agrees(*one, *other);
-                    found.push((both, if agree { *one } else { Found::LayoutMatters }));
-                }
-            }
-        }
-        unite(sets, found)
-    }
-
-    fn look_up_as(
-        &self,
-        sets: &mut Diagram,
-        flow: &Flow,
-        layout: Layout,
-        within: PacketSet,
-    ) -> Lookup {
-        let mut found = Vec::new();
-        if flow.family == Family::Ipv4 && layout == Layout::Merged {
+        if flow.family == Family::Ipv4 && !flow.split {
             self.look_up_merged(sets, flow, within, &mut found);
         } else {
             self.look_up_by_rules(sets, flow, within, &mut found);
         }
         unite(sets, found)
+    }
+
+    /// Looks in one table alone; the second part is what is not found in it.
+    pub fn look_up_in(
+        &self,
+        sets: &mut Diagram,
+        flow: &Flow,
+        table: TableId,
+        within: PacketSet,
+    ) -> (Lookup, PacketSet) {
+        let mut found = Vec::new();
+        let missed = match self.fib(flow.family).tables.get(&table) {
+            Some(table) => self.look_in(sets, flow, table, None, within, &mut found),
+            None => within,
+        };
+        (unite(sets, found), missed)
     }
 
     /// Without rules: the merged trie, then table default (`fib_lookup`).
@@ -112,10 +87,7 @@ impl Host<'_> {
             let hit = sets.and(here, matching);
             let mut on = sets.difference(here, hit);
             let mut jump = None;
-            if hit.is_empty() {
-            } else if !rule.unrecognized.is_empty() {
-                found.push((hit, Found::Unjudged { rule: *index }));
-            } else {
+            if !hit.is_empty() {
                 let refuse = |refusal| Found::Refused { refusal, route: None, rule: Some(*index) };
                 match rule.action {
                     PolicyAction::Lookup(id) => {
@@ -136,12 +108,14 @@ impl Host<'_> {
                         if exists { jump = Some(target) } else { on = sets.or(on, hit) }
                     }
                     PolicyAction::Nop => on = sets.or(on, hit),
-                    PolicyAction::Blackhole => found.push((hit, refuse(Refusal::Blackhole))),
+                    // The kernel drops by actions it does not know (`fib4_rule_action`).
+                    PolicyAction::Blackhole | PolicyAction::Other(_) => {
+                        found.push((hit, refuse(Refusal::Blackhole)));
+                    }
                     PolicyAction::Unreachable => {
                         found.push((hit, refuse(Refusal::RuleUnreachable)));
                     }
                     PolicyAction::Prohibit => found.push((hit, refuse(Refusal::Prohibit))),
-                    PolicyAction::Other(_) => found.push((hit, Found::Unjudged { rule: *index })),
                 }
             }
             for (position, set) in
@@ -174,7 +148,6 @@ impl Host<'_> {
                 Family::Ipv6 => Some(flow.iif),
             },
             strict: flow.strict,
-            reachable: flow.family == Family::Ipv6,
         };
         let exact = matches!(flow.destination, Term::Is(_));
         let key = |hit: Option<Hit>| self.found(flow.family, rule, hit, exact);
@@ -307,20 +280,10 @@ fn blocks(family: Family, ranges: &[(u128, u128)]) -> Vec<AddressSet> {
     classes.members().into_iter().map(|block| AddressSet::from_ranges(family, block)).collect()
 }
 
-/// Whether two results lead the same way.
-fn agrees(one: Found, other: Found) -> bool {
-    match (one, other) {
-        (Found::Route { way, .. }, Found::Route { way: other, .. }) => way == other,
-        (Found::Refused { refusal, .. }, Found::Refused { refusal: other, .. }) => refusal == other,
-        (Found::Unjudged { rule }, Found::Unjudged { rule: other }) => rule == other,
-        (
-            Found::Route { .. }
-            | Found::Refused { .. }
-            | Found::Unjudged { .. }
-            | Found::LayoutMatters,
-            _,
-        ) => false,
-    }
+/// Whether a rule asks or does something that this version does not know.
+#[must_use]
+pub const fn is_unjudged(rule: &PolicyRule) -> bool {
+    !rule.unrecognized.is_empty() || matches!(rule.action, PolicyAction::Other(_))
 }
 
 fn push_no_route(set: PacketSet, found: &mut Lookup) {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use canreach_snapshot::{Family, Ifindex, Route, RouteType};
 
-use crate::host::flow::{Exit, Refusal};
+use crate::host::flow::Refusal;
 
 /// What a table says about one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +29,6 @@ pub(crate) struct Selector {
     pub(crate) device: Option<Ifindex>,
     /// IPv6: routes of other links do not count.
     pub(crate) strict: bool,
-    /// IPv6: routers that are known not to answer are left out at first.
-    pub(crate) reachable: bool,
 }
 
 /// What the table needs to know of a route; made once for each.
@@ -41,8 +39,10 @@ pub(crate) struct Candidate {
     pub(crate) metric: u32,
     /// How it refuses; `None` if it does not. `Throw` is kept apart.
     pub(crate) verdict: CandidateVerdict,
-    /// Usable exits, each with whether its router is known not to answer.
-    pub(crate) exits: Vec<(Exit, bool)>,
+    /// Links of usable nexthops.
+    pub(crate) exits: Vec<Ifindex>,
+    /// It uses a nexthop object.
+    pub(crate) by_object: bool,
     /// IPv6 router preference as the kernel scores it: 1 low, 2 medium, 3 high.
     pub(crate) preference: u8,
 }
@@ -151,15 +151,7 @@ impl Table {
 
     /// Looks up one destination from one source.
     pub(crate) fn look_up(&self, address: u128, source: u128, select: Selector) -> Option<Hit> {
-        let chain = self.chain(address);
-        let mut reachable = select;
-        if self.family == Family::Ipv6 && select.reachable {
-            if let Some(hit) = self.walk_chain(&chain, source, reachable) {
-                return Some(hit);
-            }
-            reachable.reachable = false;
-        }
-        self.walk_chain(&chain, source, reachable)
+        self.walk_chain(&self.chain(address), source, select)
     }
 
     /// Source prefixes that can make a difference for one destination.
@@ -242,37 +234,53 @@ impl Table {
                 node.sourced.iter().any(|group| (group.low..=group.high).contains(&source))
             }
         })?;
-        chain[start..].iter().find_map(|index| self.select_at(*index, source, select))
+        let mut left_leaf = None;
+        for index in &chain[start..] {
+            if left_leaf == Some(self.nodes[*index].low) {
+                continue;
+            }
+            match self.select_at(*index, source, select) {
+                Selected::Hit(hit) => return Some(hit),
+                Selected::Nothing => {}
+                Selected::LeavesLeaf => left_leaf = Some(self.nodes[*index].low),
+            }
+        }
+        None
     }
 
     /// One pass over all prefixes: what each says about addresses that no longer prefix holds.
     fn hit_of_each_node(&self, source: u128, select: Selector) -> Vec<Option<Hit>> {
-        let pass = |select: Selector| {
-            let mut down: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
-            let mut back: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
-            for (index, node) in self.nodes.iter().enumerate() {
-                let parent = node.parent.map(|parent| parent as usize);
-                let here = self.select_at(index, source, select);
-                let here = here.or_else(|| parent.and_then(|parent| back[parent]));
-                let enters = node.sourced.is_empty()
-                    || node.length == 0
-                    || node.sourced.iter().any(|group| (group.low..=group.high).contains(&source));
-                down.push(if enters { here } else { parent.and_then(|parent| down[parent]) });
-                back.push(here);
-            }
-            down
-        };
-        let mut found = pass(select);
-        if self.family == Family::Ipv6 && select.reachable {
-            let second = pass(Selector { reachable: false, ..select });
-            for (hit, other) in found.iter_mut().zip(second) {
-                *hit = hit.or(other);
-            }
+        let mut down: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
+        let mut back: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate() {
+            let parent = node.parent.map(|parent| parent as usize);
+            let of_parent = |hits: &[Option<Hit>]| parent.and_then(|parent| hits[parent]);
+            let here = match self.select_at(index, source, select) {
+                Selected::Hit(hit) => Some(hit),
+                Selected::Nothing => of_parent(&back),
+                Selected::LeavesLeaf => self.outside_leaf(index).and_then(|outer| back[outer]),
+            };
+            let enters = node.sourced.is_empty()
+                || node.length == 0
+                || node.sourced.iter().any(|group| (group.low..=group.high).contains(&source));
+            down.push(if enters { here } else { of_parent(&down) });
+            back.push(here);
         }
-        found
+        down
     }
 
-    fn select_at(&self, index: usize, source: u128, select: Selector) -> Option<Hit> {
+    /// The nearest prefix around this one that has another network address.
+    fn outside_leaf(&self, index: usize) -> Option<usize> {
+        let mut outer = self.nodes[index].parent.map(|parent| parent as usize);
+        while let Some(parent) =
+            outer.filter(|parent| self.nodes[*parent].low == self.nodes[index].low)
+        {
+            outer = self.nodes[parent].parent.map(|parent| parent as usize);
+        }
+        outer
+    }
+
+    fn select_at(&self, index: usize, source: u128, select: Selector) -> Selected {
         let node = &self.nodes[index];
         let of_source =
             node.sourced.iter().filter(|group| (group.low..=group.high).contains(&source));
@@ -280,10 +288,11 @@ impl Table {
         for candidates in groups {
             let chosen = match self.family {
                 Family::Ipv4 => select_ipv4(candidates, select),
-                Family::Ipv6 => select_ipv6(candidates, select),
+                Family::Ipv6 => Ok(select_ipv6(candidates, select)),
             };
+            let Ok(chosen) = chosen else { return Selected::LeavesLeaf };
             if let Some(candidate) = chosen {
-                return Some(match candidate.verdict {
+                return Selected::Hit(match candidate.verdict {
                     CandidateVerdict::Throw => Hit::Throw,
                     CandidateVerdict::Refuse(refusal) => {
                         Hit::Refused { route: candidate.route, refusal }
@@ -296,19 +305,41 @@ impl Table {
                 });
             }
         }
-        None
+        Selected::Nothing
     }
 }
 
+/// What the routes of one prefix come to.
+enum Selected {
+    Hit(Hit),
+    Nothing,
+    /// IPv4: a route by a nexthop object without a usable nexthop was met. The kernel then leaves the
+    /// whole leaf of its trie, which holds all prefixes of one network address.
+    LeavesLeaf,
+}
+
+/// An IPv4 route by a nexthop object that has no usable nexthop.
+struct DeadObject;
+
 /// `fib_table_lookup`: the first with a usable nexthop.
-fn select_ipv4(candidates: &[Candidate], select: Selector) -> Option<&Candidate> {
-    candidates.iter().find(|candidate| match candidate.verdict {
-        CandidateVerdict::Refuse(_) | CandidateVerdict::Throw => true,
-        CandidateVerdict::Way => candidate
-            .exits
-            .iter()
-            .any(|(exit, _)| select.device.is_none_or(|device| device == exit.link)),
-    })
+fn select_ipv4(
+    candidates: &[Candidate],
+    select: Selector,
+) -> Result<Option<&Candidate>, DeadObject> {
+    for candidate in candidates {
+        let usable = candidate.verdict != CandidateVerdict::Way
+            || candidate
+                .exits
+                .iter()
+                .any(|link| select.device.is_none_or(|device| device == *link));
+        if usable {
+            return Ok(Some(candidate));
+        }
+        if candidate.by_object {
+            return Err(DeadObject);
+        }
+    }
+    Ok(None)
 }
 
 /// `find_rr_leaf`: the best score of the smallest metric, else the best of all others.
@@ -343,9 +374,8 @@ fn score_ipv6(candidate: &Candidate, select: Selector) -> Option<u8> {
         CandidateVerdict::Way => candidate
             .exits
             .iter()
-            .filter(|(_, silent)| !(*silent && select.reachable))
-            .filter_map(|(exit, _)| {
-                let matches = select.device.is_none_or(|device| device == exit.link);
+            .filter_map(|link| {
+                let matches = select.device.is_none_or(|device| device == *link);
                 let device = if matches { 2 } else { 0 };
                 (matches || !select.strict).then_some(device | preference)
             })

@@ -18,6 +18,19 @@ pub(crate) fn hook_doubts(
     stage: Stage,
     effect: DoubtEffect,
 ) -> Vec<Doubt> {
+    let mut doubts = rule_doubts(host, family, hooks, stage, effect);
+    doubts.extend(rule_gap_doubts(host, family, stage, effect));
+    doubts
+}
+
+/// Doubts about the rules and programs that are known to be there.
+pub(crate) fn rule_doubts(
+    host: &Host<'_>,
+    family: Family,
+    hooks: &[NfHook],
+    stage: Stage,
+    effect: DoubtEffect,
+) -> Vec<Doubt> {
     let netns = host.netns();
     let not_modelled = UnknownReason::NotModelled;
     let mut doubts = Vec::new();
@@ -52,23 +65,23 @@ pub(crate) fn hook_doubts(
             add(UnknownReason::OpaqueProgram, effect, Subject::Bpf(index));
         }
     }
-    let could = if netns.firewall.cannot_redirect { DoubtEffect::MayStop } else { effect };
-    doubts.extend(gap_doubts(host, stage, could, |subject| match stage {
-        Stage::Forward => false,
-        Stage::Input if *subject == GapSubject::NetfilterBpf => true,
-        Stage::Link
-        | Stage::Ingress
-        | Stage::Prerouting
-        | Stage::Route
-        | Stage::Input
-        | Stage::Socket
-        | Stage::Gate
-        | Stage::Reply
-        | Stage::Output => {
-            *subject == GapSubject::NftRuleset || *subject == GapSubject::LegacyTables(family)
-        }
-    }));
     doubts
+}
+
+/// Doubts about rules that could not be read.
+pub(crate) fn rule_gap_doubts(
+    host: &Host<'_>,
+    family: Family,
+    stage: Stage,
+    effect: DoubtEffect,
+) -> Vec<Doubt> {
+    let cannot_redirect = host.netns().firewall.cannot_redirect;
+    let effect = if cannot_redirect { DoubtEffect::MayStop } else { effect };
+    gap_doubts(host, stage, effect, |subject| match subject {
+        GapSubject::NetfilterBpf => stage == Stage::Input,
+        GapSubject::NftRuleset => stage != Stage::Forward,
+        subject => *subject == GapSubject::LegacyTables(family) && stage != Stage::Forward,
+    })
 }
 
 /// A doubt for each gap about certain things.

@@ -6,55 +6,52 @@
 //! *Reads:* BPF attachments, ingress and bridge chains, the gaps about them.
 //! *Not modelled:* what the programs do.
 
-use canreach_snapshot::{AttachPoint, GapSubject, Ifindex, LinkKind, NfFamily, NfHook};
+use canreach_snapshot::{AttachPoint, GapSubject, Ifindex, Link, LinkKind, NfFamily, NfHook};
 
 use crate::host::Host;
 use crate::path::hook::gap_doubts;
-use crate::path::stage::{Asked, Finding};
+use crate::path::stage::Finding;
 use crate::{Doubt, DoubtEffect, Stage, Subject, UnknownReason};
 
 /// Doubts about a link's ingress.
-pub(crate) fn ingress(host: &Host<'_>, asked: &Asked<'_>) -> Finding {
+pub(crate) fn ingress(host: &Host<'_>, arrival: &Link) -> Finding {
     let netns = host.netns();
     let stage = Stage::Ingress;
     // Frames that come in by a port of a bridge or bond pass the port's own programs first.
     let passes = |ifindex: Ifindex| {
-        ifindex == asked.link.ifindex
-            || ifindex == asked.routed_link.ifindex
-            || host.link(ifindex).is_some_and(|link| link.master == Some(asked.link.ifindex))
+        ifindex == arrival.ifindex
+            || host.link(ifindex).is_some_and(|link| link.master == Some(arrival.ifindex))
+            || arrival.master.is_some_and(|master| {
+                master == ifindex && host.vrf_of(arrival).is_some_and(|(vrf, _)| vrf == master)
+            })
     };
     let mut doubts = Vec::new();
     let mut add = |reason, effect, subject| {
         doubts.push(Doubt { stage, reason, effect, subject: Some(subject) });
     };
-    for (index, program) in netns.bpf.iter().enumerate() {
-        let here = match program.point {
-            AttachPoint::Xdp(link) | AttachPoint::TcIngress(link) => passes(link),
-            AttachPoint::Netfilter(hook) => hook == NfHook::Ingress,
-            AttachPoint::TcEgress(_)
-            | AttachPoint::CgroupIngress(_)
-            | AttachPoint::CgroupEgress(_)
-            | AttachPoint::CgroupConnect(_)
-            | AttachPoint::SkLookup => false,
-        };
-        if here {
-            add(UnknownReason::OpaqueProgram, DoubtEffect::MayRedirect, Subject::Bpf(index));
-        }
-    }
     for (index, chain) in netns.firewall.chains.iter().enumerate() {
         let by_name =
             |name: &String| host.link_named(name).is_some_and(|link| passes(link.ifindex));
-        let is_ingress = chain.hook == NfHook::Ingress && chain.devices.iter().any(by_name);
-        let is_bridge =
-            chain.family == NfFamily::Bridge && asked.link.kind == LinkKind::Bridge && !is_ingress;
-        let bridged = matches!(chain.hook, NfHook::Prerouting | NfHook::Input);
-        if chain.is_idle() {
-            continue;
+        let effect = match (chain.family, chain.hook) {
+            _ if chain.is_idle() => None,
+            (_, NfHook::Ingress) => {
+                chain.devices.iter().any(by_name).then_some(DoubtEffect::MayRedirect)
+            }
+            // Frames for the bridge itself pass its own hooks on their way up.
+            (NfFamily::Bridge, NfHook::Prerouting | NfHook::Input) => {
+                (arrival.kind == LinkKind::Bridge).then_some(DoubtEffect::MayStop)
+            }
+            _ => None,
+        };
+        if let Some(effect) = effect {
+            add(UnknownReason::NotModelled, effect, Subject::Chain(index));
         }
-        if is_ingress {
-            add(UnknownReason::NotModelled, DoubtEffect::MayRedirect, Subject::Chain(index));
-        } else if is_bridge && bridged {
-            add(UnknownReason::NotModelled, DoubtEffect::MayStop, Subject::Chain(index));
+    }
+    for (index, program) in netns.bpf.iter().enumerate() {
+        let here = matches!(program.point,
+            AttachPoint::Xdp(link) | AttachPoint::TcIngress(link) if passes(link));
+        if here || program.point == AttachPoint::Netfilter(NfHook::Ingress) {
+            add(UnknownReason::OpaqueProgram, DoubtEffect::MayRedirect, Subject::Bpf(index));
         }
     }
     doubts.extend(gap_doubts(host, stage, DoubtEffect::MayRedirect, |subject| {

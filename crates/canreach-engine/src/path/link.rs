@@ -6,17 +6,21 @@
 //! *Reads:* flags of the link, its addresses and prefixes, routes, sysctls, proxy entries.
 //! *Not modelled:* ARP and ND through rules (a doubt says so); private VLAN proxies; hardware.
 
+use std::net::IpAddr;
+
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::{
-    Family, Ifindex, LinkFlags, LinkSysctl, NfFamily, Prefix, RouteType, Scope,
+    Address, Family, GapSubject, Ifindex, Link, LinkFlags, LinkSysctl, NfFamily, Prefix, Proto,
+    RouteType, Scope,
 };
 
 use crate::AddressSet;
 use crate::host::Host;
-use crate::host::flow::Term;
+use crate::host::flow::{Found, Term, WayKind};
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
-use crate::path::reply::{AnswerKey, WayBack, way_back};
+use crate::path::hook::gap_doubts;
+use crate::path::reply::{AnswerKey, flows, is_source};
 use crate::path::route_input::{Origin, RouteInput, is_broadcast_of, route_input};
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
@@ -43,12 +47,22 @@ pub(crate) fn link_input(
     let unreachable = Some(TheySee::HostUnreachable);
     let subject = Some(Subject::Link(link.ifindex));
     let near = nearest_prefix(host, asked);
-    let mut partition = Partition::new();
-    if !link.is_up() || !link.has_carrier() {
-        let stop = Finding::stop(stage, DropReason::LinkDown, subject.clone(), unreachable);
-        partition.push((PacketSet::ALL, stop));
-    }
+    let gaps = gap_doubts(host, stage, DoubtEffect::MayRedirect, |gap| *gap == GapSubject::Links);
+    let partition = vec![(PacketSet::ALL, Finding::doubtful(stage, gaps))];
     let mut found = LinkInput { partition, unresolved_if_stopped: PacketSet::NONE };
+    let client = (asked.proto, asked.to);
+    if !link.is_up() || !link.has_carrier() {
+        for (set, seen) in seen_cut_off(host, sets, client, link.ifindex) {
+            let stop = Finding::stop(stage, DropReason::LinkDown, subject.clone(), Some(seen));
+            found.partition.push((set, stop));
+        }
+    }
+    if !asked.to.is_multicast() {
+        let refused = refused_by_client(host, sets, client, link.ifindex);
+        let seen = Some(TheySee::NetworkUnreachable);
+        let end = Finding::end(stage, DropReason::BroadcastDestination, None, seen);
+        found.partition.push((refused, end));
+    }
     if asked.family == Family::Ipv6 {
         let off = host.link_sysctl(LinkSysctl::V6DisableIpv6, link);
         if let Some(gap) = off.gap {
@@ -71,19 +85,79 @@ pub(crate) fn link_input(
     let unresolved = link.flags.has(LinkFlags::NO_ARP)
         || link.flags.has(LinkFlags::POINT_TO_POINT)
         || link.is_loopback();
+    let mut around = host.on_link(link.ifindex).iter();
     let to_many = asked.to.is_multicast()
-        || routed.broadcast == PacketSet::ALL
-        || near.is_some_and(|prefix| is_broadcast_of(prefix, asked.to));
+        || asked.to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+        || around.any(|prefix| is_broadcast_of(*prefix, asked.to));
     if let Some(prefix) = near.filter(|_| !unresolved && !to_many) {
         match asked.family {
             Family::Ipv4 => arp(host, sets, asked, (prefix, routed), &mut found),
-            Family::Ipv6 => neighbor_solicitation(host, asked, routed, &mut found),
+            Family::Ipv6 => neighbor_solicitation(host, sets, asked, routed, &mut found),
         }
     }
-    if found.partition.is_empty() {
-        found.partition.push((PacketSet::ALL, Finding::pass(stage, subject)));
-    }
+    found.partition.push((PacketSet::ALL, Finding::pass(stage, subject)));
     found
+}
+
+/// TCP to a group, or to the broadcast address of the sender's own network: its kernel refuses before
+/// anything is sent (`tcp_v4_connect`).
+fn refused_by_client(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    (proto, to): (Proto, IpAddr),
+    link: Ifindex,
+) -> PacketSet {
+    if proto != Proto::Tcp {
+        return PacketSet::NONE;
+    }
+    if to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) || to.is_multicast() {
+        return PacketSet::ALL;
+    }
+    let around = host.on_link(link).iter().copied();
+    let known = around.filter(|prefix| is_broadcast_of(*prefix, to));
+    sets.from_sources(&AddressSet::from_prefixes(Family::of(to), known))
+}
+
+/// What senders see when the link does not carry what they send.
+pub(crate) fn seen_cut_off(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    (proto, to): (Proto, IpAddr),
+    link: Ifindex,
+) -> Vec<(PacketSet, TheySee)> {
+    let refused = refused_by_client(host, sets, (proto, to), link);
+    let mut seen = vec![(refused, TheySee::NetworkUnreachable)];
+    for (set, they_see) in seen_unresolved(sets, proto, to) {
+        seen.push((sets.difference(set, refused), they_see));
+    }
+    seen
+}
+
+/// What senders see when nobody on the link answers for the address: their own kernel says so, or
+/// that of the router before us.
+pub(crate) fn seen_unresolved(
+    sets: &mut Diagram,
+    proto: Proto,
+    to: IpAddr,
+) -> Vec<(PacketSet, TheySee)> {
+    match (proto, Family::of(to)) {
+        // A UDP socket hears of fatal ICMP errors only, and this is none (`icmp_err_convert`).
+        (Proto::Udp, _) => vec![(PacketSet::ALL, TheySee::Silence)],
+        (Proto::Tcp, Family::Ipv4) => vec![(PacketSet::ALL, TheySee::HostUnreachable)],
+        (Proto::Tcp, Family::Ipv6) => {
+            // A client of a link-local address is bound to its link, and the error its own kernel
+            // makes comes in by `lo` (`tcp_v6_err`): it does not find the socket.
+            let low = 0xfe80_u128 << 112;
+            let near = if matches!(to, IpAddr::V6(to) if to.is_unicast_link_local()) {
+                PacketSet::ALL
+            } else {
+                let range = [(low, low | (u128::MAX >> 10))];
+                sets.from_sources(&AddressSet::from_ranges(Family::Ipv6, range))
+            };
+            let far = sets.not(near);
+            vec![(near, TheySee::Timeout), (far, TheySee::HostUnreachable)]
+        }
+    }
 }
 
 /// The longest prefix of the link that holds the address dialled: neighbours resolve it.
@@ -108,33 +182,73 @@ fn arp(
     let neighbors =
         sets.from_sources(&AddressSet::from_prefixes(Family::Ipv4, on_link_around(host, asked)));
     let strangers = sets.not(neighbors);
-    found.unresolved_if_stopped = neighbors;
     found.partition.extend(arp_rules(host));
-    // Neighbours: what input routing says of them is said there. Here, only what ARP adds.
-    refuse(host, sets, asked, routed, (neighbors, None), found);
+    // ARP is routed without ports.
+    let packet = Origin { source: Term::AnySource, has_ports: false };
+    let own = route_input(host, sets, asked, packet);
+    ask(host, sets, asked, (routed, &own), (neighbors, None), found);
     // Others: the router that asks is a neighbour of an address we cannot know.
-    let Some(router) = router_in(host, prefix) else { return };
-    let by_router = Origin { source: Term::Is(router), has_ports: false };
-    let asks = &route_input(host, sets, asked, by_router);
-    let answers =
-        asks.local == PacketSet::ALL || (asks.forwarded == PacketSet::ALL && proxies(host, asked));
-    if answers && stopped_by(sets, asks, Stage::Route).is_empty() {
-        refuse(host, sets, asked, asks, (strangers, Some(router)), found);
-        return;
-    }
-    // Nobody tells the router. Where input routing stops the packet as well, that is the reason.
-    found.unresolved_if_stopped = PacketSet::ALL;
-    let at_route = stopped_by(sets, routed, Stage::Route);
-    let at_forward = stopped_by(sets, routed, Stage::Forward);
-    let stopped = sets.or(at_route, at_forward);
-    let unheard = sets.difference(strangers, stopped);
-    if !unheard.is_empty() {
-        found.partition.push((unheard, silent(None)));
+    if let Some(router) = router_in(host, prefix) {
+        let by_router = Origin { source: Term::Is(router), has_ports: false };
+        let by_router = route_input(host, sets, asked, by_router);
+        ask(host, sets, asked, (routed, &by_router), (strangers, Some(router)), found);
     }
 }
 
-/// The packets that input routing stops at a stage.
-fn stopped_by(sets: &mut Diagram, routed: &RouteInput, stage: Stage) -> PacketSet {
+/// One kind of asker: the neighbours themselves, or a router. `asks` is what input routing says of the
+/// question, `routed` what it says of the packets.
+fn ask(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    (routed, asks): (&RouteInput, &RouteInput),
+    (within, sender): (PacketSet, Option<u128>),
+    found: &mut LinkInput,
+) {
+    // The question meets the doubts of its own routing, up to where that stops it.
+    let mut open = within;
+    for (set, finding) in asks.partitions.iter().skip(1).flatten() {
+        let set = sets.and(*set, open);
+        if !set.is_empty() && !finding.doubts.is_empty() {
+            let doubts = finding.doubts.iter().cloned();
+            let doubts = doubts.map(|doubt| Doubt { stage: Stage::Link, ..doubt }).collect();
+            found.partition.push((set, Finding::doubtful(Stage::Link, doubts)));
+        }
+        if finding.stop.is_some() {
+            open = sets.difference(open, set);
+        }
+    }
+    let at_route = stopped_at(sets, asks, Stage::Route);
+    let local = sets.difference(asks.local, at_route);
+    let mut answered = local;
+    if proxies(host, asked) {
+        for (set, link) in &asks.forwards {
+            let proxied = sets.difference(*set, at_route);
+            if *link != asked.link.ifindex {
+                answered = sets.or(answered, proxied);
+            }
+        }
+    }
+    let unanswered = sets.difference(within, answered);
+    found.unresolved_if_stopped = sets.or(found.unresolved_if_stopped, unanswered);
+    // Where input routing stops the packet as well, that is the reason.
+    let stopped = stopped(sets, routed);
+    let unheard = sets.difference(unanswered, stopped);
+    found.partition.push((unheard, silent(None)));
+    let local = sets.and(local, within);
+    if !local.is_empty() {
+        refuse(host, sets, asked, (local, sender), found);
+    }
+}
+
+/// The packets that input routing stops, or sends on.
+fn stopped(sets: &mut Diagram, routed: &RouteInput) -> PacketSet {
+    let at_route = stopped_at(sets, routed, Stage::Route);
+    let at_forward = stopped_at(sets, routed, Stage::Forward);
+    sets.or(at_route, at_forward)
+}
+
+fn stopped_at(sets: &mut Diagram, routed: &RouteInput, stage: Stage) -> PacketSet {
     let mut stopped = PacketSet::NONE;
     for (set, finding) in routed.partitions.iter().flatten() {
         if finding.stop.is_some() && finding.stage == stage {
@@ -149,11 +263,9 @@ fn refuse(
     host: &Host<'_>,
     sets: &mut Diagram,
     asked: &Asked<'_>,
-    routed: &RouteInput,
-    (within, sender): (PacketSet, Option<u128>),
+    (local, sender): (PacketSet, Option<u128>),
     found: &mut LinkInput,
 ) {
-    let local = sets.and(within, routed.local);
     let of_link =
         |sysctl, value| Some(Subject::LinkSysctl { sysctl, link: Some(asked.link.ifindex), value });
     let ignore = host.link_sysctl(LinkSysctl::ArpIgnore, asked.link);
@@ -199,21 +311,38 @@ enum Confirmed {
 
 /// `arp_ignore` and `inet_confirm_addr`.
 fn confirmed(host: &Host<'_>, asked: &Asked<'_>, mode: i64) -> Confirmed {
-    let addresses = &host.netns().addresses;
-    let on_this_link =
-        host.entries_of(asked.to).any(|index| addresses[index].ifindex == asked.link.ifindex);
-    let every_if = |answered| if answered { Confirmed::Every } else { Confirmed::None };
+    let link = asked.link;
     match mode {
-        1 => every_if(on_this_link),
-        2 if on_this_link => {
-            let own = host.addresses_of(asked.link.ifindex).iter();
-            let around = own.map(|index| addresses[*index].prefix.network());
-            Confirmed::From(around.filter(|prefix| prefix.contains(asked.to)).collect())
+        1 if confirming(host, link, asked.to, Scope::HOST).is_empty() => Confirmed::None,
+        2 => Confirmed::From(confirming(host, link, asked.to, Scope::HOST)),
+        3 => {
+            let mut links = host.netns().links.iter();
+            if links.any(|link| !confirming(host, link, asked.to, Scope::LINK).is_empty()) {
+                Confirmed::Every
+            } else {
+                Confirmed::None
+            }
         }
-        2 | 8 => Confirmed::None,
-        3 => every_if(host.entries_of(asked.to).any(|index| addresses[index].scope <= Scope::LINK)),
+        8 => Confirmed::None,
         _ => Confirmed::Every,
     }
+}
+
+/// The subnets of a link that an address is in, if the link has the address in a scope as wide as
+/// this (`confirm_addr_indev`).
+fn confirming(host: &Host<'_>, link: &Link, address: IpAddr, scope: Scope) -> Vec<Prefix> {
+    let localnet = host.link_sysctl(LinkSysctl::RouteLocalnet, link).is_set();
+    let narrowest = if localnet { Scope::LINK } else { Scope::HOST };
+    let addresses = &host.netns().addresses;
+    let of_link = || host.addresses_of(link.ifindex).iter().map(|index| &addresses[*index]);
+    let has_it = of_link().any(|own| own.address() == address && own.scope.min(narrowest) <= scope);
+    if !has_it {
+        return Vec::new();
+    }
+    // The subnet of an address with a peer is the peer's (`inet_ifa_match`).
+    let subnet =
+        |own: &Address| Prefix::new(own.peer.unwrap_or_else(|| own.address()), own.prefix.length());
+    of_link().filter_map(subnet).filter(|prefix| prefix.contains(address)).collect()
 }
 
 /// `arp_filter`: those to whom the route back leaves by another link.
@@ -225,10 +354,20 @@ fn filtered(
 ) -> PacketSet {
     let key =
         AnswerKey { source: Some(asked.to), protocol: 0, ..AnswerKey::icmp_error(Family::Ipv4) };
-    let mut wrong = PacketSet::NONE;
-    for (set, way) in way_back(host, sets, asked, &key) {
-        if !matches!(way, WayBack::Back { .. } | WayBack::Multipath { .. }) {
-            wrong = sets.or(wrong, set);
+    let fib = host.fib(Family::Ipv4);
+    let mut wrong =
+        if is_source(host, asked.to, asked.split) { PacketSet::NONE } else { PacketSet::ALL };
+    for (within, flow) in flows(host, sets, asked, &key) {
+        for (set, found) in host.look_up(sets, &flow, within) {
+            let by = match found {
+                Found::Route { way, .. } if fib.way(way).kind != WayKind::Local => {
+                    fib.way(way).exits.first().map(|exit| exit.link)
+                }
+                Found::Route { .. } | Found::Refused { .. } => None,
+            };
+            if by != Some(asked.link.ifindex) {
+                wrong = sets.or(wrong, set);
+            }
         }
     }
     let Some(router) = sender else { return wrong };
@@ -281,6 +420,7 @@ fn router_in(host: &Host<'_>, prefix: Prefix) -> Option<u128> {
 /// Neighbour solicitation: IPv6 answers for addresses of the very link only.
 fn neighbor_solicitation(
     host: &Host<'_>,
+    sets: &mut Diagram,
     asked: &Asked<'_>,
     routed: &RouteInput,
     found: &mut LinkInput,
@@ -302,9 +442,9 @@ fn neighbor_solicitation(
         return;
     }
     found.unresolved_if_stopped = PacketSet::ALL;
-    if !routed.local.is_empty() {
-        found.partition.push((routed.local, silent(None)));
-    }
+    let stopped = stopped(sets, routed);
+    let accepted = sets.not(stopped);
+    found.partition.push((accepted, silent(None)));
 }
 
 /// An anycast address joined on the link (`ipv6_chk_acast_addr`) shows as a route in table local.

@@ -10,17 +10,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, Ifindex, Port, Proto};
+use canreach_snapshot::{Family, GapSubject, Ifindex, Port, Proto};
 
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
+use crate::path::hook::gap_doubts;
+use crate::path::ingress::ingress;
 use crate::path::input::input;
-use crate::path::output::{Sender, output};
+use crate::path::output::{Sender, connect, output};
 use crate::path::prerouting::prerouting;
-use crate::path::reply::is_source;
-use crate::path::route_input::table_gaps;
+use crate::path::reply::{AnswerKey, is_source};
+use crate::path::route_input::{group, table_doubts};
 use crate::path::stage::{Finding, Partition, needs_strict, silence};
 use crate::{DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -35,8 +37,6 @@ pub(crate) struct LocalInput {
     pub(crate) source: IpAddr,
     /// The link that sockets see: the one the address belongs to, not `lo`.
     pub(crate) device: Option<Ifindex>,
-    /// To everyone on some network.
-    pub(crate) broadcast: bool,
 }
 
 /// What a client on this machine asks for.
@@ -46,6 +46,8 @@ pub(crate) struct LocalAsked {
     pub(crate) port: Port,
     pub(crate) to: IpAddr,
     pub(crate) uid: u32,
+    /// IPv4: policy rules are walked, instead of the merged trie.
+    pub(crate) split: bool,
 }
 
 /// Walks a client's packet up to the input hook.
@@ -53,20 +55,34 @@ pub(crate) fn local_input(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked
     let family = Family::of(asked.to);
     let to = if asked.to.is_unspecified() { loopback(family) } else { asked.to };
     let asked = LocalAsked { to, ..asked };
-    let mut input_path = LocalInput {
-        partitions: vec![vec![(PacketSet::ALL, table_gaps(host, family))]],
+    let mut path = LocalInput {
+        partitions: vec![
+            vec![(PacketSet::ALL, connect(host))],
+            vec![(PacketSet::ALL, unread_tables(host, family))],
+        ],
         to,
         source: to,
         device: owner(host, to),
-        broadcast: false,
     };
-    route_output(host, sets, asked, &mut input_path);
-    let mut stage = |finding| input_path.partitions.push(vec![(PacketSet::ALL, finding)]);
+    route_output(host, sets, asked, &mut path);
+    let mut stage = |finding| path.partitions.push(vec![(PacketSet::ALL, finding)]);
     stage(output(host, family, Sender::Client));
     stage(loopback_link(host, asked.proto));
+    if let Some(link) = host.link(LOOPBACK_IFINDEX) {
+        stage(ingress(host, link));
+    }
     stage(prerouting(host, family));
     stage(input(host, family));
-    input_path
+    path
+}
+
+/// Doubts about what the route is looked up in: links too, for a client's packet starts with it.
+fn unread_tables(host: &Host<'_>, family: Family) -> Finding {
+    let effect = DoubtEffect::MayRedirect;
+    let links = |subject: &GapSubject| *subject == GapSubject::Links;
+    let mut finding = table_doubts(host, family);
+    finding.doubts.extend(gap_doubts(host, Stage::Route, effect, links));
+    finding
 }
 
 const fn loopback(family: Family) -> IpAddr {
@@ -87,10 +103,10 @@ fn owner(host: &Host<'_>, address: IpAddr) -> Option<Ifindex> {
 fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &mut LocalInput) {
     let family = Family::of(asked.to);
     if asked.to.is_multicast() {
-        path.partitions.push(vec![(PacketSet::ALL, multicast(asked.proto))]);
+        path.partitions.push(vec![(PacketSet::ALL, group(host, asked.proto, asked.port))]);
         return;
     }
-    let near = needs_strict(asked.to);
+    let near = matches!(asked.to, IpAddr::V6(to) if to.is_unicast_link_local());
     let flow = Flow {
         family,
         destination: Term::Is(address_value(asked.to)),
@@ -104,7 +120,8 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
         protocol: asked.proto.number(),
         source_port: PortTerm::AnySourcePort,
         destination_port: PortTerm::Is(asked.port.0),
-        strict: near,
+        strict: needs_strict(asked.to),
+        split: asked.split,
     };
     let mut parts = Partition::new();
     for (set, found) in host.look_up(sets, &flow, PacketSet::ALL) {
@@ -115,11 +132,11 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
                 && matches!(found, Found::Route { .. })
                 && source == asked.to
                 && is_local(host, family, found)
-                && !is_source(host, source)
+                && !is_source(host, source, asked.split)
             {
                 // The address is local by a route outside table local: it may not be a source.
                 let seen = Some(TheySee::NetworkUnreachable);
-                Finding::stop(Stage::Route, DropReason::NoRoute, None, seen)
+                Finding::stop(Stage::Route, DropReason::ReplySourceNotLocal, None, seen)
             } else {
                 dispatch(host, asked, found, path)
             };
@@ -141,10 +158,7 @@ fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> IpAd
         Found::Route { way, .. } if is_local(host, family, found) => {
             host.fib(family).way(way).preferred_source
         }
-        Found::Route { .. }
-        | Found::Refused { .. }
-        | Found::Unjudged { .. }
-        | Found::LayoutMatters => None,
+        Found::Route { .. } | Found::Refused { .. } => None,
     };
     // An own IPv6 address is its own best source (RFC 6724, rule 1).
     preferred.filter(|_| family == Family::Ipv4).unwrap_or(to)
@@ -154,13 +168,6 @@ fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalIn
     let stage = Stage::Route;
     let family = Family::of(asked.to);
     match found {
-        Found::Unjudged { rule } => {
-            let subject = Some(Subject::PolicyRule(rule));
-            Finding::doubt(stage, UnknownReason::Unread, DoubtEffect::MayRedirect, subject)
-        }
-        Found::LayoutMatters => {
-            Finding::doubt(stage, UnknownReason::FibLayout, DoubtEffect::MayRedirect, None)
-        }
         Found::Refused { refusal, route, rule } => {
             let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
             let (reason, seen) = refused(host, family, refusal);
@@ -169,7 +176,9 @@ fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalIn
         Found::Route { route, way } => {
             let way = host.fib(family).way(way);
             let subject = Some(Subject::Route(route));
+            let limited = asked.to == IpAddr::V4(Ipv4Addr::BROADCAST);
             match way.kind {
+                _ if limited => to_everyone(asked, subject),
                 WayKind::Local => {
                     path.device = way.exits.first().map(|exit| exit.link).or(path.device);
                     Finding::pass(stage, subject)
@@ -186,20 +195,7 @@ fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalIn
                         ),
                     }
                 }
-                WayKind::Broadcast => {
-                    path.broadcast = true;
-                    let seen = match asked.proto {
-                        Proto::Tcp => TheySee::NetworkUnreachable,
-                        // connect(2) wants SO_BROADCAST first (`ip4_datagram_connect`).
-                        Proto::Udp => TheySee::PermissionDenied,
-                    };
-                    let reason = DropReason::BroadcastDestination;
-                    Finding::end(stage, reason, subject, Some(seen))
-                }
-                WayKind::Unicast if is_zeronet(asked.to) => {
-                    let seen = Some(TheySee::InvalidArgument);
-                    Finding::end(stage, DropReason::Martian, subject, seen)
-                }
+                WayKind::Broadcast => to_everyone(asked, subject),
                 WayKind::Unicast | WayKind::Anycast | WayKind::Multicast => {
                     Finding::end(stage, DropReason::NotLocal, subject, None)
                 }
@@ -208,14 +204,21 @@ fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalIn
     }
 }
 
-const fn is_zeronet(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(address) if address.octets()[0] == 0)
+fn to_everyone(asked: LocalAsked, subject: Option<Subject>) -> Finding {
+    let seen = match asked.proto {
+        Proto::Tcp => TheySee::NetworkUnreachable,
+        // connect(2) wants SO_BROADCAST first (`ip4_datagram_connect`).
+        Proto::Udp => TheySee::PermissionDenied,
+    };
+    Finding::end(Stage::Route, DropReason::BroadcastDestination, subject, Some(seen))
 }
 
 /// What connect(2) says.
 fn refused(host: &Host<'_>, family: Family, refusal: Refusal) -> (DropReason, TheySee) {
     // Without any IPv6 address there is no source, and that is noticed first.
-    let sourceless = family == Family::Ipv6 && host.own_addresses(family).is_empty();
+    let mut addresses = host.netns().addresses.iter();
+    let sourceless = family == Family::Ipv6
+        && !addresses.any(|own| own.prefix.family() == family && !own.is_tentative());
     let no_route =
         if sourceless { TheySee::AddressNotAvailable } else { TheySee::NetworkUnreachable };
     match refusal {
@@ -227,16 +230,6 @@ fn refused(host: &Host<'_>, family: Family, refusal: Refusal) -> (DropReason, Th
     }
 }
 
-fn multicast(proto: Proto) -> Finding {
-    match proto {
-        Proto::Tcp => {
-            let seen = Some(TheySee::NetworkUnreachable);
-            Finding::end(Stage::Route, DropReason::MulticastDestination, None, seen)
-        }
-        Proto::Udp => Finding::pass(Stage::Route, None),
-    }
-}
-
 /// Whatever link owns the address, the packet goes over `lo`.
 fn loopback_link(host: &Host<'_>, proto: Proto) -> Finding {
     let subject = Some(Subject::Link(LOOPBACK_IFINDEX));
@@ -244,5 +237,88 @@ fn loopback_link(host: &Host<'_>, proto: Proto) -> Finding {
         Finding::pass(Stage::Link, subject)
     } else {
         Finding::stop(Stage::Link, DropReason::LinkDown, subject, Some(silence(proto)))
+    }
+}
+
+/// A server's answer to a client on this machine, or the kernel's refusal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalAnswer {
+    pub(crate) proto: Proto,
+    /// What it is routed by.
+    pub(crate) key: AnswerKey,
+    /// The client's address.
+    pub(crate) to: IpAddr,
+    /// The link of the address dialled.
+    pub(crate) device: Option<Ifindex>,
+    /// The address dialled.
+    pub(crate) dialled: IpAddr,
+    /// IPv4: policy rules are walked, instead of the merged trie.
+    pub(crate) split: bool,
+}
+
+/// The way back to a client on this machine: its address must be local for the answer as well. A
+/// server bound to a link that the client's address is not on looks for the client out there
+/// (section 14.1, step 4).
+pub(crate) fn local_reply(host: &Host<'_>, sets: &mut Diagram, answer: LocalAnswer) -> Partition {
+    let stage = Stage::Reply;
+    let stop = |reason, subject| Finding::stop(stage, reason, subject, Some(silence(answer.proto)));
+    let source_fails = answer.key.source.is_some_and(|source| {
+        Family::of(source) == Family::Ipv4
+            && !answer.key.transparent
+            && !is_source(host, source, answer.split)
+    });
+    if source_fails {
+        return vec![(PacketSet::ALL, stop(DropReason::ReplySourceNotLocal, None))];
+    }
+    let mut parts = Partition::new();
+    for (set, found) in host.look_up(sets, &answer_flow(answer), PacketSet::ALL) {
+        let family = Family::of(answer.to);
+        let finding = match found {
+            Found::Route { way, .. } if is_local(host, family, found) => {
+                let preferred = host.fib(family).way(way).preferred_source;
+                let source = answer.key.source.or(preferred).unwrap_or(answer.to);
+                if source == answer.dialled {
+                    Finding::pass(stage, None)
+                } else {
+                    let reason = UnknownReason::ReplyAddress;
+                    Finding::doubt(stage, reason, DoubtEffect::MayStop, None)
+                }
+            }
+            Found::Route { .. } => {
+                let subject = answer.key.device.map(Subject::Link);
+                stop(DropReason::NoReplyRoute, subject)
+            }
+            Found::Refused { route, rule, .. } => {
+                let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
+                stop(DropReason::NoReplyRoute, subject)
+            }
+        };
+        parts.push((set, finding));
+    }
+    parts
+}
+
+fn answer_flow(answer: LocalAnswer) -> Flow {
+    let family = Family::of(answer.to);
+    let port = |port: Option<Port>| port.map_or(PortTerm::Absent, |port| PortTerm::Is(port.0));
+    let near = matches!(answer.to, IpAddr::V6(to) if to.is_unicast_link_local());
+    let device = answer.key.device.or_else(|| answer.device.filter(|_| near));
+    Flow {
+        family,
+        destination: Term::Is(address_value(answer.to)),
+        source: Term::Is(answer.key.source.map_or(0, address_value)),
+        iif: LOOPBACK_IFINDEX,
+        oif: device,
+        mark: answer.key.mark,
+        uid: answer.key.uid,
+        vrf_table: None,
+        protocol: answer.key.protocol,
+        source_port: port(answer.key.port),
+        destination_port: match answer.key.port {
+            Some(_) => PortTerm::AnySourcePort,
+            None => PortTerm::Absent,
+        },
+        strict: family == Family::Ipv6 && (answer.key.device.is_some() || needs_strict(answer.to)),
+        split: answer.split,
     }
 }

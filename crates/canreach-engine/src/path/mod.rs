@@ -14,7 +14,9 @@ pub(crate) mod reply;
 pub(crate) mod route_input;
 pub(crate) mod socket_gate;
 pub(crate) mod socket_lookup;
+pub(crate) mod source;
 pub(crate) mod stage;
+pub(crate) mod tail;
 pub(crate) mod trail;
 
 pub use group::{answer, answer_with};

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    Address, AddressFlags, Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, LinkSysctl, Port,
-    Proto, Scope, TableId,
+    Address, AddressFlags, CgroupId, Family, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind,
+    LinkSysctl, Port, Prefix, Proto, Scope, TableId,
 };
 
 use crate::AddressSet;
@@ -42,6 +42,8 @@ pub(crate) struct AnswerKey {
     pub(crate) port: Option<Port>,
     /// Its source need not be an address of this machine (IP_TRANSPARENT).
     pub(crate) transparent: bool,
+    /// The kernel itself sends it: a reset, an ICMP error.
+    pub(crate) by_kernel: bool,
 }
 
 impl AnswerKey {
@@ -64,6 +66,7 @@ impl AnswerKey {
             protocol: icmp_number(family),
             port: None,
             transparent: false,
+            by_kernel: true,
         }
     }
 }
@@ -89,10 +92,6 @@ pub(crate) enum WayBack {
     By { link: Ifindex, vpn: bool },
     /// By one of several links.
     Multipath { route: usize },
-    /// Depends on a rule that cannot be judged.
-    Rule { rule: usize },
-    /// Depends on the layout of tables local and main.
-    Layout,
 }
 
 /// Where the answers to all sources go.
@@ -104,7 +103,9 @@ pub(crate) fn way_back(
 ) -> Vec<(PacketSet, WayBack)> {
     let none = WayBack::None { route: None, rule: None };
     let source_fails = key.source.is_some_and(|source| {
-        Family::of(source) == Family::Ipv4 && !key.transparent && !is_source(host, source)
+        Family::of(source) == Family::Ipv4
+            && !key.transparent
+            && !is_source(host, source, asked.split)
     });
     if source_fails {
         return vec![(PacketSet::ALL, WayBack::SourceNotLocal)];
@@ -114,12 +115,13 @@ pub(crate) fn way_back(
     }
     let mut parts = Vec::new();
     for (within, flow) in flows(host, sets, asked, key) {
+        let flow = with_error_source(host, asked, key, flow);
         let assumed =
             key.device.filter(|_| asked.family == Family::Ipv4 && flow.vrf_table.is_none());
         for (set, found) in host.look_up(sets, &flow, within) {
             let refused = matches!(found, Found::Refused { .. });
             let Some(device) = assumed.filter(|_| refused) else {
-                parts.push((set, judge(host, asked, key, found)));
+                parts.push((set, judge(host, asked, (key, flow.oif), found)));
                 continue;
             };
             // "Apparently, routing tables are wrong": the kernel asks for the peer on the device.
@@ -133,7 +135,7 @@ pub(crate) fn way_back(
                 WayBack::By { link: device, vpn: is_vpn(host, device) }
             };
             parts.push((there, back));
-            parts.push((elsewhere, judge(host, asked, key, found)));
+            parts.push((elsewhere, judge(host, asked, (key, flow.oif), found)));
         }
     }
     parts.retain(|(set, _)| !set.is_empty());
@@ -141,7 +143,7 @@ pub(crate) fn way_back(
 }
 
 /// The lookups an answer needs: IPv6 ties answers to link-local peers to the link.
-fn flows(
+pub(crate) fn flows(
     host: &Host<'_>,
     sets: &mut Diagram,
     asked: &Asked<'_>,
@@ -153,10 +155,9 @@ fn flows(
         Proto::Tcp => GlobalSysctl::TcpL3mdevAccept,
         Proto::Udp => GlobalSysctl::UdpL3mdevAccept,
     };
-    let by_kernel = key.uid == 0 && key.device.is_none() && key.protocol != asked.proto.number();
     let vrf = match key.device.and_then(|device| host.link(device)) {
         Some(device) => host.vrf_of(device),
-        None => asked.vrf.filter(|_| by_kernel || host.sysctl(accept).is_set()),
+        None => asked.vrf.filter(|_| key.by_kernel || host.sysctl(accept).is_set()),
     };
     // A VRF's own link directs the lookup to its table, and is no nexthop (`l3mdev_update_flow`).
     let is_master = |device: Ifindex| vrf.is_some_and(|(master, _)| master == device);
@@ -177,6 +178,7 @@ fn flows(
             PortTerm::Absent
         },
         strict: asked.family == Family::Ipv6 && key.device.is_some(),
+        split: asked.split,
     };
     match asked.family {
         Family::Ipv4 => vec![(PacketSet::ALL, flow)],
@@ -185,31 +187,53 @@ fn flows(
             let link_local =
                 AddressSet::from_ranges(Family::Ipv6, [(low, low | (u128::MAX >> 10))]);
             let near = sets.from_sources(&link_local);
-            let oif = key.device.or(Some(asked.link.ifindex));
             let far = sets.not(near);
-            vec![(near, Flow { oif, strict: true, ..flow }), (far, flow)]
+            let oif = Some(asked.link.ifindex);
+            let vrf_table = asked.vrf.map(|(_, table)| table);
+            vec![(near, Flow { oif, strict: true, vrf_table, ..flow }), (far, flow)]
         }
     }
 }
 
-fn judge(host: &Host<'_>, asked: &Asked<'_>, key: &AnswerKey, found: Found) -> WayBack {
+/// An ICMPv6 error of routing has a source of the arrival link, and is routed with it
+/// (`icmp6_send`, `ipv6_dev_get_saddr`).
+fn with_error_source(host: &Host<'_>, asked: &Asked<'_>, key: &AnswerKey, flow: Flow) -> Flow {
+    if key.source.is_some() || key.protocol != icmp_number(Family::Ipv6) {
+        return flow;
+    }
+    // Only the lookup for link-local peers is strict.
+    let chosen = candidates_ipv6(host, asked.link.ifindex, flow.strict).next();
+    Flow { source: chosen.map_or(flow.source, |source| Term::Is(address_value(source))), ..flow }
+}
+
+fn judge(
+    host: &Host<'_>,
+    asked: &Asked<'_>,
+    (key, oif): (&AnswerKey, Option<Ifindex>),
+    found: Found,
+) -> WayBack {
     let (route, number) = match found {
         Found::Route { route, way } => (route, way),
         Found::Refused { route, rule, .. } => return WayBack::None { route, rule },
-        Found::Unjudged { rule } => return WayBack::Rule { rule },
-        Found::LayoutMatters => return WayBack::Layout,
     };
     let way = host.fib(asked.family).way(number);
-    // To an address of this machine: it never gets to the link.
-    if way.kind == WayKind::Local {
+    // To an address of this machine, or to everyone: no way to the sender.
+    let nowhere = match way.kind {
+        WayKind::Local | WayKind::Broadcast => true,
+        WayKind::Anycast => asked.family == Family::Ipv6,
+        WayKind::Unicast | WayKind::Multicast => false,
+    };
+    if nowhere {
         return WayBack::None { route: Some(route), rule: None };
     }
-    let exits =
-        || way.exits.iter().filter(|exit| key.device.is_none_or(|d| takes(host, d, exit.link)));
+    let exits = || way.exits.iter().filter(|exit| oif.is_none_or(|oif| oif == exit.link));
     let back = exits().filter(|exit| is_arrival(host, asked, exit.link)).count();
     let Some(first) = exits().next() else {
         return WayBack::None { route: Some(route), rule: None };
     };
+    if exits().any(|exit| from_loopback(host, key, exit.link)) {
+        return WayBack::None { route: Some(route), rule: None };
+    }
     if back > 0 && back < exits().count() {
         return WayBack::Multipath { route };
     }
@@ -217,16 +241,7 @@ fn judge(host: &Host<'_>, asked: &Asked<'_>, key: &AnswerKey, found: Found) -> W
         let vpn = exits().all(|exit| is_vpn(host, exit.link));
         return WayBack::By { link: first.link, vpn };
     }
-    if from_loopback(host, key, first.link) {
-        return WayBack::None { route: Some(route), rule: None };
-    }
     WayBack::Back { way: Some(number) }
-}
-
-/// Whether a socket bound to `device` sends by `link`: that link itself, or one of its VRF.
-fn takes(host: &Host<'_>, device: Ifindex, link: Ifindex) -> bool {
-    let vrf = |ifindex| host.link(ifindex).and_then(|link| host.vrf_of(link));
-    device == link || vrf(link).is_some_and(|(master, _)| master == device)
 }
 
 /// A source in 127.0.0.0/8 does not leave by a link that is no loopback (`__mkroute_output`).
@@ -255,13 +270,10 @@ fn is_vpn(host: &Host<'_>, link: Ifindex) -> bool {
 
 /// Whether this machine may use an IPv4 address as a source (`__ip_dev_find`): configured somewhere,
 /// or local by table local, which is the merged trie as long as there is one.
-pub(crate) fn is_source(host: &Host<'_>, address: IpAddr) -> bool {
+pub(crate) fn is_source(host: &Host<'_>, address: IpAddr, split: bool) -> bool {
     let fib = host.fib(Family::Ipv4);
-    let table = match host.is_split() {
-        Some(false) => fib.merged.as_ref(),
-        Some(true) | None => fib.tables.get(&TableId::LOCAL),
-    };
-    let select = Selector { device: None, strict: false, reachable: false };
+    let table = if split { fib.tables.get(&TableId::LOCAL) } else { fib.merged.as_ref() };
+    let select = Selector { device: None, strict: false };
     let hit = table.and_then(|table| table.look_up(address_value(address), 0, select));
     let is_local =
         matches!(hit, Some(Hit::Route { way, .. }) if fib.way(way).kind == WayKind::Local);
@@ -277,18 +289,18 @@ pub(crate) fn seen_refusals(
     key: &AnswerKey,
     refusal: TheySee,
 ) -> Vec<(PacketSet, Option<TheySee>)> {
+    // Rules at output could stop the message.
+    let hooks = output(host, asked.family, Sender::Kernel(asked.link.ifindex));
+    let heard = Some(refusal).filter(|_| hooks.doubts.is_empty());
     way_back(host, sets, asked, key)
         .into_iter()
         .map(|(set, way)| {
             let seen = match way {
-                WayBack::Back { .. } => Some(refusal),
+                WayBack::Back { .. } => heard,
                 WayBack::None { .. } | WayBack::SourceNotLocal | WayBack::By { vpn: true, .. } => {
                     Some(asked.silence())
                 }
-                WayBack::By { vpn: false, .. }
-                | WayBack::Multipath { .. }
-                | WayBack::Rule { .. }
-                | WayBack::Layout => None,
+                WayBack::By { vpn: false, .. } | WayBack::Multipath { .. } => None,
             };
             (set, seen)
         })
@@ -301,6 +313,7 @@ pub(crate) fn reply(
     sets: &mut Diagram,
     asked: &Asked<'_>,
     key: &AnswerKey,
+    cgroup: Option<CgroupId>,
 ) -> (Partition, Partition) {
     let stage = Stage::Reply;
     let silence = Some(asked.silence());
@@ -332,13 +345,9 @@ pub(crate) fn reply(
             WayBack::Multipath { route } => {
                 unknown(UnknownReason::Multipath, Some(Subject::Route(route)))
             }
-            WayBack::Rule { rule } => {
-                unknown(UnknownReason::Unread, Some(Subject::PolicyRule(rule)))
-            }
-            WayBack::Layout => unknown(UnknownReason::FibLayout, None),
         };
         replies.push((set, finding));
-        outputs.push((set, output(host, asked.family, Sender::Server(leaves_by))));
+        outputs.push((set, output(host, asked.family, Sender::Server(leaves_by, cgroup))));
     }
     (replies, outputs)
 }
@@ -367,11 +376,9 @@ fn source_choice(
     let way = way.map(|number| host.fib(asked.family).way(number));
     let differs = match asked.family {
         Family::Ipv4 => {
-            if chosen_ipv4(host, asked, way) == Some(asked.to) {
-                PacketSet::NONE
-            } else {
-                within
-            }
+            let chosen = chosen_ipv4(host, asked.link.ifindex, way);
+            let same = chosen.iter().all(|source| *source == Some(asked.to));
+            if same { PacketSet::NONE } else { within }
         }
         Family::Ipv6 => {
             let chosen = chosen_ipv6(host, sets, asked, way);
@@ -384,23 +391,55 @@ fn source_choice(
     if differs.is_empty() { Partition::new() } else { vec![(differs, doubt)] }
 }
 
-/// The source of the route, else the first primary address of the link (`inet_select_addr`).
-fn chosen_ipv4(host: &Host<'_>, asked: &Asked<'_>, way: Option<&Way>) -> Option<IpAddr> {
-    let preferred = way.and_then(|way| way.preferred_source);
-    let suits = |address: &&Address| {
-        address.prefix.family() == Family::Ipv4
-            && !address.is_secondary()
-            && address.scope <= Scope::LINK
-    };
+/// The source of the route, else what `inet_select_addr` finds for each nexthop.
+fn chosen_ipv4(host: &Host<'_>, link: Ifindex, way: Option<&Way>) -> Vec<Option<IpAddr>> {
+    match way {
+        Some(way) if way.preferred_source.is_some() => vec![way.preferred_source],
+        Some(way) => {
+            let exits = way.exits.iter();
+            exits.map(|exit| select_address(host, exit.link, exit.gateway, way.scope)).collect()
+        }
+        None => vec![select_address(host, link, None, Scope::LINK)],
+    }
+}
+
+/// `inet_select_addr`: the first primary address of the link that reaches far enough, one of the
+/// router's subnet before others; without one there, the first of any link.
+fn select_address(
+    host: &Host<'_>,
+    link: Ifindex,
+    gateway: Option<IpAddr>,
+    scope: Scope,
+) -> Option<IpAddr> {
     let addresses = &host.netns().addresses;
-    let of_link = |link: Ifindex| {
-        let positions = host.addresses_of(link).iter();
-        positions.map(|index| &addresses[*index]).find(suits).map(Address::address)
+    let of_link = |link: &Link| {
+        let localnet = host.link_sysctl(LinkSysctl::RouteLocalnet, link).is_set();
+        let narrowest = if localnet { Scope::LINK } else { Scope::HOST };
+        let own = host.addresses_of(link.ifindex).iter().map(|index| &addresses[*index]);
+        own.filter(move |address| {
+            address.prefix.family() == Family::Ipv4
+                && !address.is_secondary()
+                && address.scope.min(narrowest) <= scope
+        })
     };
-    preferred.or_else(|| of_link(asked.link.ifindex)).or_else(|| {
-        // Without one there, the first suitable address of any link, in the order of links.
-        host.netns().links.iter().find_map(|link| of_link(link.ifindex))
-    })
+    let subnet =
+        |own: &Address| Prefix::new(own.peer.unwrap_or_else(|| own.address()), own.prefix.length());
+    let near = |own: &&Address| {
+        gateway.is_some_and(|gateway| subnet(own).is_some_and(|prefix| prefix.contains(gateway)))
+    };
+    let out = host.link(link)?;
+    let first = of_link(out).find(near).or_else(|| of_link(out).next());
+    let vrf = host.vrf_of(out).map(|(master, _)| master);
+    let master =
+        || vrf.and_then(|master| host.link(master)).and_then(|master| of_link(master).next());
+    let anywhere = || {
+        let mut links = host.netns().links.iter();
+        links.find_map(|link| {
+            let same = host.vrf_of(link).map(|(master, _)| master) == vrf;
+            if same { of_link(link).next() } else { None }
+        })
+    };
+    first.or_else(master).or_else(anywhere).map(Address::address)
 }
 
 /// The sources that the address dialled is chosen for (`ipv6_dev_get_saddr`), as far as it can be
@@ -414,21 +453,15 @@ fn chosen_ipv6(
     if let Some(preferred) = way.and_then(|way| way.preferred_source) {
         return if preferred == asked.to { PacketSet::ALL } else { PacketSet::NONE };
     }
-    let addresses = &host.netns().addresses;
-    let usable =
-        |address: &&Address| matches!(address.address(), IpAddr::V6(_)) && !address.is_tentative();
-    let deprecated = |address: &Address| address.flags.has(AddressFlags::DEPRECATED);
-    let is_near = |address: IpAddr| matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
-    let on_link = || {
-        let positions = host.addresses_of(asked.link.ifindex).iter();
-        positions.map(|index| &addresses[*index]).filter(usable)
+    let links: Vec<Ifindex> = match way {
+        Some(way) => way.exits.iter().map(|exit| exit.link).collect(),
+        None => vec![asked.link.ifindex],
     };
     let only = |near: bool| {
-        let of_scope = || on_link().filter(move |address| is_near(address.address()) == near);
-        let fresh = of_scope().filter(|address| !deprecated(address)).count();
-        let mut left = of_scope().filter(|address| fresh == 0 || !deprecated(address));
-        let first = left.next().map(Address::address);
-        first.filter(|_| left.next().is_none()) == Some(asked.to)
+        links.iter().all(|link| {
+            let mut candidates = candidates_ipv6(host, *link, near);
+            candidates.next() == Some(asked.to) && candidates.next().is_none()
+        })
     };
     let low = 0xfe80_u128 << 112;
     let link_local = AddressSet::from_ranges(Family::Ipv6, [(low, low | (u128::MAX >> 10))]);
@@ -440,4 +473,21 @@ fn chosen_ipv6(
         (false, true) => far,
         (false, false) => PacketSet::NONE,
     }
+}
+
+/// Addresses of a link that the kernel may choose as a source: for link-local peers, or for others.
+fn candidates_ipv6<'h>(
+    host: &'h Host<'_>,
+    link: Ifindex,
+    near: bool,
+) -> impl Iterator<Item = IpAddr> + 'h {
+    let own = host.addresses_of(link).iter().map(|index| &host.netns().addresses[*index]);
+    own.filter(move |own| {
+        let IpAddr::V6(address) = own.address() else { return false };
+        !own.is_tentative()
+            && !own.flags.has(AddressFlags::DEPRECATED)
+            && !address.is_loopback()
+            && address.is_unicast_link_local() == near
+    })
+    .map(Address::address)
 }

@@ -11,17 +11,19 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, GapSubject, Ifindex, Link, LinkKind, LinkSysctl, Prefix, Proto};
+use canreach_snapshot::{Family, GapSubject, Ifindex, LinkKind, LinkSysctl, Port, Prefix, Proto};
 
 use crate::AddressSet;
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
+use crate::host::policy::{Lookup, is_unjudged};
 use crate::host::resolve::Setting;
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::forward::forward;
 use crate::path::hook::gap_doubts;
 use crate::path::reply::{AnswerKey, seen_refusals};
+use crate::path::source::validate_source;
 use crate::path::stage::{Asked, Finding, Partition, Stop, needs_strict};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -34,8 +36,8 @@ pub(crate) struct RouteInput {
     pub(crate) local: PacketSet,
     /// Packets that are delivered as broadcast.
     pub(crate) broadcast: PacketSet,
-    /// Packets that are sent on.
-    pub(crate) forwarded: PacketSet,
+    /// Packets that are sent on, by the link they leave by.
+    pub(crate) forwards: Vec<(PacketSet, Ifindex)>,
 }
 
 /// Who routes: the packet itself, or the ARP request that precedes it.
@@ -51,7 +53,7 @@ impl Origin {
     /// The packet asked about, from every source.
     pub(crate) const PACKET: Self = Self { source: Term::AnySource, has_ports: true };
 
-    fn is_in(self, sets: &mut Diagram, addresses: &AddressSet) -> PacketSet {
+    pub(crate) fn is_in(self, sets: &mut Diagram, addresses: &AddressSet) -> PacketSet {
         match self.source {
             Term::AnySource => sets.from_sources(addresses),
             Term::Is(value) if addresses.contains(addresses.family().address(value)) => {
@@ -69,43 +71,70 @@ pub(crate) fn route_input(
     asked: &Asked<'_>,
     origin: Origin,
 ) -> RouteInput {
-    let gaps = vec![(PacketSet::ALL, table_gaps(host, asked.family))];
-    let martian = martian(host, sets, asked, origin);
+    let doubts = vec![(PacketSet::ALL, table_doubts(host, asked.family))];
     let mut routed = look_up(host, sets, asked, origin);
-    if asked.family == Family::Ipv4 && !asked.to.is_multicast() {
-        let mut validated = validate_source(host, sets, asked, origin);
-        // A broadcast from nowhere is not checked (DHCP).
-        let zero = origin.is_in(sets, &prefixes(&["0.0.0.0/8"]));
-        let unchecked = sets.and(zero, routed.broadcast);
-        for (set, _) in &mut validated {
-            *set = sets.difference(*set, unchecked);
-        }
-        routed.partitions.push(validated);
+    if asked.to.is_multicast() {
+        // TCP: the client's own kernel refuses, whatever address it has. UDP: membership decides.
+        routed.partitions.insert(0, doubts);
+        return routed;
     }
-    // Sent on only if the source is acceptable.
-    routed.partitions.splice(0..0, [gaps, martian]);
-    let forwards = routed.partitions.len() > 3;
-    if forwards {
-        let last = routed.partitions.len() - 1;
-        let (ends, stays): (Partition, Partition) = routed.partitions[2]
-            .drain(..)
-            .partition(|(_, finding)| finding.stage == Stage::Forward);
-        routed.partitions[2] = stays;
-        routed.partitions.insert(last + 1, ends);
+    let martian = martian(host, sets, asked, origin);
+    let looked_up = std::mem::take(&mut routed.partitions).into_iter().flatten();
+    let (ends, stays): (Partition, Partition) =
+        looked_up.partition(|(_, finding)| finding.stage == Stage::Forward);
+    routed.partitions = vec![doubts, martian, stays];
+    if asked.family == Family::Ipv4 {
+        routed.partitions.push(validate(host, sets, asked, origin, &routed));
     }
+    routed.partitions.push(ends);
     routed
 }
 
-/// Doubts about what lookups are made in.
-pub(crate) fn table_gaps(host: &Host<'_>, family: Family) -> Finding {
-    let stage = Stage::Route;
-    let doubts = gap_doubts(host, stage, DoubtEffect::MayRedirect, |subject| match subject {
-        GapSubject::Addresses(of) | GapSubject::Routes(of) | GapSubject::PolicyRules(of) => {
-            *of == family
+/// Source validation of what is accepted, and of what is sent on, link by link.
+fn validate(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    origin: Origin,
+    routed: &RouteInput,
+) -> Partition {
+    // A broadcast from nowhere is not checked (DHCP).
+    let zero = origin.is_in(sets, &prefixes(&["0.0.0.0/32"]));
+    let unchecked = sets.and(zero, routed.broadcast);
+    let mut kept = sets.not(unchecked);
+    let mut validated = Partition::new();
+    for (set, link) in &routed.forwards {
+        for (part, finding) in validate_source(host, sets, asked, origin, Some(*link)) {
+            validated.push((sets.and(part, *set), finding));
         }
-        subject => *subject == GapSubject::Links,
+        kept = sets.difference(kept, *set);
+    }
+    if !kept.is_empty() {
+        for (part, finding) in validate_source(host, sets, asked, origin, None) {
+            validated.push((sets.and(part, kept), finding));
+        }
+    }
+    validated
+}
+
+/// Doubts about what lookups are made in.
+pub(crate) fn table_doubts(host: &Host<'_>, family: Family) -> Finding {
+    let stage = Stage::Route;
+    let about = [
+        GapSubject::Addresses(family),
+        GapSubject::Routes(family),
+        GapSubject::PolicyRules(family),
+    ];
+    let effect = DoubtEffect::MayRedirect;
+    let doubts = gap_doubts(host, stage, effect, |subject| about.contains(subject));
+    let rules = host.rules(family).iter().filter(|(_, rule)| is_unjudged(rule));
+    let rules = rules.map(|(index, _)| Doubt {
+        stage,
+        reason: UnknownReason::Unread,
+        effect: DoubtEffect::MayRedirect,
+        subject: Some(Subject::PolicyRule(*index)),
     });
-    Finding::doubtful(stage, doubts)
+    Finding::doubtful(stage, doubts.into_iter().chain(rules).collect())
 }
 
 /// Pairs of addresses that may not be on a wire (RFC 1812 5.3.7, RFC 4291 2.5.3).
@@ -124,13 +153,16 @@ fn martian(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
                 value: localnet.value,
             });
             let mut bad = origin.is_in(sets, &prefixes(&["224.0.0.0/4", "255.255.255.255/32"]));
+            let from_zero = from_zero_to_zero(sets, asked, origin);
             if !to.is_broadcast() {
-                let nowhere = origin.is_in(sets, &prefixes(&["0.0.0.0/8"]));
+                let nowhere = origin.is_in(sets, &prefixes(&["0.0.0.0/32"]));
                 bad = sets.or(bad, nowhere);
             }
+            bad = sets.difference(bad, from_zero);
             parts.push((bad, stop(None)));
-            let rest = sets.not(bad);
-            if to.octets()[0] == 0 {
+            let good = sets.or(bad, from_zero);
+            let rest = sets.not(good);
+            if to.is_unspecified() {
                 parts.push((rest, stop(None)));
             } else if !localnet.is_set() && !to.is_broadcast() {
                 let loopback = if to.is_loopback() {
@@ -160,29 +192,42 @@ fn martian(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
     parts
 }
 
+/// From 0.0.0.0 to 0.0.0.0 is an old way to say "everyone" (`ip_route_input_slow`).
+fn from_zero_to_zero(sets: &mut Diagram, asked: &Asked<'_>, origin: Origin) -> PacketSet {
+    if asked.to == IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) {
+        origin.is_in(sets, &prefixes(&["0.0.0.0/32"]))
+    } else {
+        PacketSet::NONE
+    }
+}
+
 /// The lookup of the address dialled.
 fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origin) -> RouteInput {
     let mut routed = RouteInput {
         partitions: Vec::new(),
         local: PacketSet::NONE,
         broadcast: PacketSet::NONE,
-        forwarded: PacketSet::NONE,
+        forwards: Vec::new(),
     };
     let is_group = asked.to.is_multicast();
     let limited = matches!(asked.to, IpAddr::V4(to) if to.is_broadcast());
     if is_group || limited {
-        let finding = if is_group { group(asked) } else { broadcast(host, asked, None) };
+        let finding =
+            if is_group { group(host, asked.proto, asked.port) } else { broadcast(asked, None) };
         routed.local = PacketSet::ALL;
         routed.broadcast = if limited { PacketSet::ALL } else { PacketSet::NONE };
         routed.partitions.push(vec![(PacketSet::ALL, finding)]);
         return routed;
     }
     let flow = flow(host, asked, origin);
-    let mut parts = Partition::new();
-    for (set, found) in host.look_up(sets, &flow, PacketSet::ALL) {
+    let everyone = from_zero_to_zero(sets, asked, origin);
+    routed.broadcast = everyone;
+    let mut parts = vec![(everyone, broadcast(asked, None))];
+    let others = sets.not(everyone);
+    for (set, found) in look_up_link_scope(host, sets, asked, &flow, others) {
         let kind = match found {
             Found::Route { way, .. } => Some(host.fib(asked.family).way(way).kind),
-            Found::Refused { .. } | Found::Unjudged { .. } | Found::LayoutMatters => None,
+            Found::Refused { .. } => None,
         };
         match kind {
             Some(WayKind::Local) => routed.local = sets.or(routed.local, set),
@@ -194,7 +239,7 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
         }
         let (subject, finding) = dispatch(host, asked, found);
         if finding.stage == Stage::Forward {
-            routed.forwarded = sets.or(routed.forwarded, set);
+            routed.forwards.extend(first_exit(host, asked, found).map(|link| (set, link)));
         }
         let answer = finding.stop.as_ref().and_then(|stop| answer(asked, stop));
         let Some(refusal) = answer else {
@@ -215,6 +260,28 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
     routed
 }
 
+/// Addresses that only mean something on one link are looked for in the table of its VRF first
+/// (`vrf_ip6_input_dst`).
+fn look_up_link_scope(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    flow: &Flow,
+    within: PacketSet,
+) -> Lookup {
+    let Some((_, table)) = asked.vrf.filter(|_| flow.strict) else {
+        return host.look_up(sets, flow, within);
+    };
+    let (mut found, missed) = host.look_up_in(sets, flow, table, within);
+    found.extend(host.look_up(sets, flow, missed));
+    found
+}
+
+fn first_exit(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> Option<Ifindex> {
+    let Found::Route { way, .. } = found else { return None };
+    host.fib(asked.family).way(way).exits.first().map(|exit| exit.link)
+}
+
 /// What a stop tells the sender by an ICMP error, which has to find its way.
 fn answer(asked: &Asked<'_>, stop: &Stop) -> Option<TheySee> {
     let sends = matches!(
@@ -225,7 +292,7 @@ fn answer(asked: &Asked<'_>, stop: &Stop) -> Option<TheySee> {
 }
 
 /// The key of the lookup for what came in by a link.
-fn flow(host: &Host<'_>, asked: &Asked<'_>, origin: Origin) -> Flow {
+pub(crate) fn flow(host: &Host<'_>, asked: &Asked<'_>, origin: Origin) -> Flow {
     // Ports are looked into only if some rule, other than for local senders, asks for them
     // (`fib_rule_requires_fldissect`). IPv6 always knows the protocol.
     let dissects = origin.has_ports && needs_ports(host, asked.family);
@@ -243,6 +310,7 @@ fn flow(host: &Host<'_>, asked: &Asked<'_>, origin: Origin) -> Flow {
         source_port: if dissects { PortTerm::AnySourcePort } else { PortTerm::Absent },
         destination_port: if dissects { PortTerm::Is(asked.port.0) } else { PortTerm::Absent },
         strict: needs_strict(asked.to),
+        split: asked.split,
     }
 }
 
@@ -259,11 +327,7 @@ fn needs_ports(host: &Host<'_>, family: Family) -> bool {
 /// What a result of the lookup means for a packet: what lets it pass, and what was found.
 fn dispatch(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> (Option<Subject>, Finding) {
     let stage = Stage::Route;
-    let unknown =
-        |reason, subject| (None, Finding::doubt(stage, reason, DoubtEffect::MayRedirect, subject));
     match found {
-        Found::Unjudged { rule } => unknown(UnknownReason::Unread, Some(Subject::PolicyRule(rule))),
-        Found::LayoutMatters => unknown(UnknownReason::FibLayout, None),
         Found::Refused { refusal, route, rule } => {
             let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
             (None, refused(host, asked, refusal, subject))
@@ -272,7 +336,7 @@ fn dispatch(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> (Option<Subject
             let subject = Some(Subject::Route(route));
             match host.fib(asked.family).way(way).kind {
                 WayKind::Local => (subject.clone(), Finding::pass(stage, subject)),
-                WayKind::Broadcast => (None, broadcast(host, asked, Some(route))),
+                WayKind::Broadcast => (None, broadcast(asked, Some(route))),
                 WayKind::Anycast if asked.family == Family::Ipv6 => match asked.proto {
                     Proto::Udp => (subject.clone(), Finding::pass(stage, subject)),
                     // `tcp_v6_conn_request` and resets both want a route of type local.
@@ -284,8 +348,9 @@ fn dispatch(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> (Option<Subject
                 WayKind::Unicast => (None, not_local(host, asked, route)),
                 // Nothing but unicast routes forward (`ip_route_input_slow`).
                 WayKind::Anycast | WayKind::Multicast => {
-                    let silence = Some(asked.silence());
-                    (None, Finding::stop(stage, DropReason::NotLocal, subject, silence))
+                    let forwards = forwarding(host, asked).is_set();
+                    let reason = if forwards { DropReason::Martian } else { DropReason::NotLocal };
+                    (None, Finding::stop(stage, reason, subject, Some(asked.silence())))
                 }
             }
         }
@@ -309,7 +374,7 @@ pub(crate) fn forwarding(host: &Host<'_>, asked: &Asked<'_>) -> Setting {
         Family::Ipv4 => host.link_sysctl(LinkSysctl::Forwarding, asked.routed_link),
         Family::Ipv6 => {
             let all = host.sysctl_of_all(LinkSysctl::V6Forwarding);
-            let forced = host.link_sysctl(LinkSysctl::V6ForceForwarding, asked.routed_link);
+            let forced = host.link_sysctl(LinkSysctl::V6ForceForwarding, asked.link);
             if all.is_set() { all } else { Setting { gap: all.gap.or(forced.gap), ..forced } }
         }
     }
@@ -342,25 +407,23 @@ fn refused(
     };
     let forwarding = forwarding(host, asked);
     if asked.family == Family::Ipv4 && !forwarding.is_set() {
-        // Without forwarding every error is a drop in silence.
-        let reason = if refusal == Refusal::NoRoute { DropReason::NotLocal } else { reason };
-        let stop = Finding::stop(stage, reason, subject, Some(asked.silence()));
+        // Without forwarding every error is the same: not for this machine (`ip_error`).
+        let silence = Some(asked.silence());
+        let stop = Finding::stop(stage, DropReason::NotLocal, subject, silence);
         return doubted(host, forwarding, stop);
     }
     Finding::stop(stage, reason, subject, Some(seen))
 }
 
 /// To everyone: TCP has no use for it.
-fn broadcast(host: &Host<'_>, asked: &Asked<'_>, route: Option<usize>) -> Finding {
+fn broadcast(asked: &Asked<'_>, route: Option<usize>) -> Finding {
     let subject = route.map(Subject::Route);
     if asked.proto == Proto::Udp {
         return Finding::pass(Stage::Route, subject);
     }
-    // A client on the same network knows that this is a broadcast address, and refuses by itself.
-    let mut near = host.on_link(asked.link.ifindex).iter();
-    let known = asked.to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
-        || near.any(|prefix| is_broadcast_of(*prefix, asked.to));
-    let seen = if known { TheySee::NetworkUnreachable } else { TheySee::Timeout };
+    // Clients of the same network know that this is a broadcast address; the link stage says so.
+    let limited = asked.to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+    let seen = if limited { TheySee::NetworkUnreachable } else { TheySee::Timeout };
     Finding::end(Stage::Route, DropReason::BroadcastDestination, subject, Some(seen))
 }
 
@@ -372,155 +435,20 @@ pub(crate) fn is_broadcast_of(prefix: Prefix, address: IpAddr) -> bool {
         && prefix.range().1 == canreach_snapshot::address::address_value(address)
 }
 
-fn group(asked: &Asked<'_>) -> Finding {
-    match asked.proto {
-        Proto::Tcp => {
-            let seen = Some(TheySee::NetworkUnreachable);
-            Finding::end(Stage::Route, DropReason::MulticastDestination, None, seen)
-        }
-        // Who is in the group is a matter of sockets.
-        Proto::Udp => Finding::pass(Stage::Route, None),
-    }
-}
-
-/// `fib_validate_source`.
-fn validate_source(
-    host: &Host<'_>,
-    sets: &mut Diagram,
-    asked: &Asked<'_>,
-    origin: Origin,
-) -> Partition {
-    let link = asked.routed_link;
-    let filter = host.link_sysctl(LinkSysctl::RpFilter, link);
-    let accept_local = host.link_sysctl(LinkSysctl::AcceptLocal, link);
-    let fib = host.fib(Family::Ipv4);
-    let mut parts = Partition::new();
-    for gap in [filter.gap, accept_local.gap].into_iter().flatten() {
-        let reason = host.gap_reason(gap);
-        let doubt =
-            Finding::doubt(Stage::Route, reason, DoubtEffect::MayStop, Some(Subject::Gap(gap)));
-        parts.push((PacketSet::ALL, doubt));
-    }
-    if filter.is_set() || fib.has_realms {
-        parts.extend(full_check(host, sets, asked, origin, filter, accept_local));
-        return parts;
-    }
-    if accept_local.is_set() {
-        return parts;
-    }
-    let full = full_check(host, sets, asked, origin, filter, accept_local);
-    if fib.has_foreign_local || host.is_split() == Some(true) {
-        parts.extend(full);
-        return parts;
-    }
-    // The short check looks at own addresses only. Whether the kernel makes the full one also
-    // depends on routes that may be gone by now: where the two differ, nothing here tells.
-    let own = origin.is_in(sets, &host.own_addresses(Family::Ipv4));
-    let mut stopped = PacketSet::NONE;
-    for (set, finding) in &full {
-        if finding.stop.is_some() {
-            stopped = sets.or(stopped, *set);
-        }
-    }
-    let both = sets.and(own, stopped);
-    let only_full = sets.difference(stopped, own);
-    let only_short = sets.difference(own, stopped);
-    let doubt = |effect| Finding::doubt(Stage::Route, UnknownReason::FibHistory, effect, None);
-    parts.push((both, own_source(asked, accept_local)));
-    parts.push((only_full, doubt(DoubtEffect::MayStop)));
-    // Not even "may stop" is right here: the short check does stop them.
-    parts.push((only_short, doubt(DoubtEffect::MayRedirect)));
-    parts
-}
-
-fn own_source(asked: &Asked<'_>, accept_local: Setting) -> Finding {
-    let subject = Some(Subject::LinkSysctl {
-        sysctl: LinkSysctl::AcceptLocal,
-        link: Some(asked.routed_link.ifindex),
-        value: accept_local.value,
-    });
-    Finding::stop(Stage::Route, DropReason::OwnSource, subject, Some(asked.silence()))
-}
-
-/// `__fib_validate_source`: the route back to the source.
-fn full_check(
-    host: &Host<'_>,
-    sets: &mut Diagram,
-    asked: &Asked<'_>,
-    origin: Origin,
-    filter: Setting,
-    accept_local: Setting,
-) -> Partition {
-    let forth = flow(host, asked, origin);
-    let back = Flow {
-        destination: forth.source,
-        source: forth.destination,
-        iif: LOOPBACK_IFINDEX,
-        source_port: forth.destination_port,
-        destination_port: forth.source_port,
-        ..forth
-    };
-    let knobs = SourceKnobs { filter, accept_local };
-    let mut parts = Partition::new();
-    for (set, found) in host.look_up(sets, &back, PacketSet::ALL) {
-        parts.push((set, judge_source(host, asked, knobs, found)));
-    }
-    parts
-}
-
-/// The sysctls of source validation.
-#[derive(Debug, Clone, Copy)]
-struct SourceKnobs {
-    filter: Setting,
-    accept_local: Setting,
-}
-
-/// What a route back to the source says of a packet.
-fn judge_source(
-    host: &Host<'_>,
-    asked: &Asked<'_>,
-    SourceKnobs { filter, accept_local }: SourceKnobs,
-    found: Found,
-) -> Finding {
+/// To a group: TCP has no use for it, and who is in it is not read.
+pub(crate) fn group(host: &Host<'_>, proto: Proto, port: Port) -> Finding {
     let stage = Stage::Route;
-    let link = asked.routed_link;
-    let stop = |reason, subject| Finding::stop(stage, reason, subject, Some(asked.silence()));
-    let unknown = |reason, subject| Finding::doubt(stage, reason, DoubtEffect::MayStop, subject);
-    let filtered = || {
-        let (sysctl, value) = (LinkSysctl::RpFilter, filter.value);
-        let subject = Subject::LinkSysctl { sysctl, link: Some(link.ifindex), value };
-        stop(DropReason::RpFilter, Some(subject))
-    };
-    let pass = || Finding::pass(stage, None);
-    let way = match found {
-        Found::Refused { .. } if filter.is_set() => return filtered(),
-        Found::Refused { .. } => return pass(),
-        Found::Unjudged { rule } => {
-            return unknown(UnknownReason::Unread, Some(Subject::PolicyRule(rule)));
+    let mut sockets = host.sockets().of_port(proto, port);
+    let seen = match proto {
+        Proto::Tcp => TheySee::NetworkUnreachable,
+        Proto::Udp if sockets.next().is_some() => {
+            let reason = UnknownReason::MulticastMembership;
+            let doubt = Finding::doubt(stage, reason, DoubtEffect::MayStop, None);
+            return Finding { ends: true, ..doubt };
         }
-        Found::LayoutMatters => return unknown(UnknownReason::FibLayout, None),
-        Found::Route { way, .. } => host.fib(Family::Ipv4).way(way),
+        Proto::Udp => TheySee::Silence,
     };
-    let is_local = way.kind == WayKind::Local;
-    if !is_local && way.kind != WayKind::Unicast {
-        return stop(DropReason::Martian, None);
-    }
-    if is_local && !accept_local.is_set() {
-        return own_source(asked, accept_local);
-    }
-    let is_link = |other: &Ifindex| {
-        let vrf = host.link(*other).and_then(|other| host.vrf_of(other));
-        *other == link.ifindex || vrf.is_some_and(|(master, _)| master == link.ifindex)
-    };
-    let comes_here = way.links.iter().any(is_link) || (is_local && link.is_loopback());
-    // Loose mode lets any route do, unless the link has no address to be asked by.
-    let strict = filter.value == 1 || !has_address(host, link);
-    if !comes_here && filter.is_set() && strict { filtered() } else { pass() }
-}
-
-fn has_address(host: &Host<'_>, link: &Link) -> bool {
-    let mut positions = host.addresses_of(link.ifindex).iter();
-    positions.any(|index| host.netns().addresses[*index].prefix.family() == Family::Ipv4)
+    Finding::end(stage, DropReason::MulticastDestination, None, Some(seen))
 }
 
 /// Adds the doubt of an unread sysctl to what was found by its default.

@@ -18,8 +18,12 @@ pub(crate) fn socket_gate(host: &Host<'_>, proto: Proto, sockets: &[SocketIndex]
     let stage = Stage::Gate;
     let mut doubts = Vec::new();
     for (index, program) in host.netns().bpf.iter().enumerate() {
-        // Which groups lie below which is not known here, so a program of any group may apply.
-        if matches!(program.point, AttachPoint::CgroupIngress(_)) {
+        let of_group = |id| {
+            sockets.iter().any(|socket| {
+                host.netns().sockets[socket.0].cgroup.is_none_or(|cgroup| cgroup == id)
+            })
+        };
+        if matches!(program.point, AttachPoint::CgroupIngress(id) if of_group(id)) {
             doubts.push(Doubt {
                 stage,
                 reason: UnknownReason::OpaqueProgram,

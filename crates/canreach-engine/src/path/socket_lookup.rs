@@ -139,34 +139,45 @@ fn choose(
     } else {
         for address in [query.to, anywhere] {
             let candidates: Vec<_> = at(address).collect();
-            if let Some(winner) = winner(sockets, query, &candidates) {
-                return Lookup::Sockets(group_of(sockets, &candidates, winner));
+            if !candidates.is_empty() {
+                return Lookup::Sockets(winners(sockets, query, &candidates));
             }
         }
     }
     missed(host, query, of_port, peer)
 }
 
-/// The best score in one bucket; among equals, the first of the chain.
-fn winner(
+/// The winners in one bucket: every socket that the kernel could give the packet to.
+///
+/// Two sockets that both take it could only be bound with SO_REUSEPORT, or for UDP with SO_REUSEADDR
+/// (section 10.7 of the receive path: everything else conflicts). A socket with SO_REUSEPORT is taken
+/// as soon as it is met, with its group, whatever comes after it; otherwise the best score wins, and
+/// among equals the first of the chain. Which of the two flags UDP sockets have is not to be seen.
+fn winners(
     sockets: &[Socket],
     query: &SocketQuery,
     candidates: &[SocketIndex],
-) -> Option<SocketIndex> {
-    // Two TCP listeners that both take the packet could only be bound with SO_REUSEPORT (section
-    // 10.7 of the receive path: everything else conflicts), and such a socket is taken as soon as
-    // it is met, whatever comes after it.
-    if query.proto == Proto::Tcp {
-        return candidates.first().copied();
+) -> Vec<SocketIndex> {
+    let connected = candidates.iter().any(|index| sockets[index.0].state == SocketState::Connected);
+    let mut winners = Vec::new();
+    if !connected || query.proto == Proto::Tcp {
+        winners.extend(candidates.first().copied());
     }
-    let mut best: Option<(u8, SocketIndex)> = None;
-    for index in candidates {
-        let score = score(&sockets[index.0], query.family);
-        if best.is_none_or(|(known, _)| score > known) {
-            best = Some((score, *index));
+    if query.proto == Proto::Udp {
+        let mut best: Option<(u8, SocketIndex)> = None;
+        for index in candidates {
+            let score = score(&sockets[index.0], query.family);
+            if best.is_none_or(|(known, _)| score > known) {
+                best = Some((score, *index));
+            }
         }
+        winners.extend(best.map(|(_, index)| index));
     }
-    best.map(|(_, index)| index)
+    let groups = winners.into_iter().flat_map(|winner| group_of(sockets, candidates, winner));
+    let mut all: Vec<_> = groups.collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// `compute_score` of UDP. Candidates match already, so what is set counts.
@@ -190,10 +201,14 @@ fn group_of(
     candidates: &[SocketIndex],
     winner: SocketIndex,
 ) -> Vec<SocketIndex> {
+    // A connected socket is in no group with others.
+    if sockets[winner.0].state == SocketState::Connected {
+        return vec![winner];
+    }
     let key = |index: SocketIndex| {
         let socket = &sockets[index.0];
         let v6only = socket.v6only.unwrap_or(false);
-        (socket.family, socket.address, socket.device, v6only, socket.uid, socket.peer)
+        (socket.family, socket.state, socket.address, socket.device, v6only, socket.uid)
     };
     let mut members: Vec<_> =
         candidates.iter().copied().filter(|index| key(*index) == key(winner)).collect();
@@ -243,9 +258,12 @@ fn missed(
     let first = |test: &dyn Fn(&Socket) -> bool| {
         of_port.iter().copied().find(|index| test(&sockets[index.0]))
     };
-    let is_open = |socket: &Socket| takes_peer(socket, query.family, peer);
+    let is_open = |socket: &Socket| socket.state != SocketState::Connected || socket.peer.is_none();
     let elsewhere = first(&|socket| {
-        !is_open(socket) && takes_address(socket) && takes_device(host, query, socket)
+        !is_open(socket)
+            && !takes_peer(socket, query.family, peer)
+            && takes_address(socket)
+            && takes_device(host, query, socket)
     });
     let missed = |reason, index| Lookup::Missed(reason, Some(index));
     if first(&is_open).is_none() {
@@ -307,10 +325,23 @@ pub(crate) fn lookup_doubts(host: &Host<'_>, proto: Proto, family: Family) -> Ve
     doubts
 }
 
-/// Doubts about a socket whose device and v6only were not read.
-pub(crate) fn detail_doubts(host: &Host<'_>, socket: SocketIndex) -> Vec<Doubt> {
-    let socket = &host.netns().sockets[socket.0];
-    gap_doubts(host, Stage::Socket, DoubtEffect::MayStop, |subject| {
-        *subject == GapSubject::SocketDetails(socket.proto, socket.family)
-    })
+/// Doubts about sockets of the port whose device and v6only were not read: one of them might take the
+/// packet, or might not.
+pub(crate) fn detail_doubts(host: &Host<'_>, query: &SocketQuery) -> Vec<Doubt> {
+    let sockets = &host.netns().sockets;
+    let any = query.family.unspecified();
+    let matters = |proto: Proto, family: Family| {
+        let of_port = host.sockets().of_port(query.proto, query.port);
+        proto == query.proto
+            && of_port.map(|index| &sockets[index.0]).any(|socket| {
+                let address = receive_address(socket, query.family);
+                socket.family == family && (address == Some(query.to) || address == Some(any))
+            })
+    };
+    gap_doubts(
+        host,
+        Stage::Socket,
+        DoubtEffect::MayStop,
+        |subject| matches!(subject, GapSubject::SocketDetails(proto, family) if matters(*proto, *family)),
+    )
 }

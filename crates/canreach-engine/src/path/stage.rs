@@ -108,6 +108,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) routed_link: &'a Link,
     /// The VRF and its table.
     pub(crate) vrf: Option<(Ifindex, TableId)>,
+    /// IPv4: policy rules are walked, instead of the merged trie.
+    pub(crate) split: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -118,6 +120,7 @@ impl<'a> Asked<'a> {
         port: Port,
         to: IpAddr,
         via: Ifindex,
+        split: bool,
     ) -> Option<Self> {
         let link = host.receiving_link(via)?;
         let vrf = host.vrf_of(link);
@@ -127,7 +130,7 @@ impl<'a> Asked<'a> {
         let routed_link =
             vrf.filter(|_| !keeps_link).and_then(|(master, _)| host.link(master)).unwrap_or(link);
         let family = Family::of(to);
-        Some(Self { family, proto, port, to, link, routed_link, vrf })
+        Some(Self { family, proto, port, to, link, routed_link, vrf, split })
     }
 
     /// The address dialled, as a number.
@@ -149,11 +152,13 @@ pub(crate) const fn silence(proto: Proto) -> TheySee {
     }
 }
 
-/// IPv6 addresses that only mean something on one link (`rt6_need_strict`): link-local ones and
-/// groups.
+/// IPv6 addresses that only mean something on one link (`rt6_need_strict`): link-local ones,
+/// groups, and ::1.
 pub(crate) const fn needs_strict(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_multicast(),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || address.is_multicast() || address.is_loopback()
+        }
     }
 }

@@ -8,9 +8,7 @@
 use crate::packet::diagram::{Diagram, FixedMap};
 use crate::packet::packet_set::PacketSet;
 use crate::path::stage::{Finding, Partition};
-use crate::{
-    Blocker, Doubt, DoubtEffect, Fate, Outcome, SocketIndex, Stage, Step, StepResult, TheySee,
-};
+use crate::{Blocker, Doubt, DoubtEffect, Fate, Outcome, SocketIndex, Step, StepResult, TheySee};
 
 /// Number of a finding in a [`Findings`].
 pub(crate) type FindingId = u32;
@@ -140,9 +138,7 @@ pub(crate) fn conclude(findings: &Findings, trail: &Trail, success: TheySee) -> 
             Fate { outcome: Outcome::Unknown(doubts[0].reason), they_see: None }
         }
         Some((before, stop)) => {
-            let answer_in_doubt =
-                is_answer(stop.they_see) && doubts.iter().any(|doubt| doubt.stage == Stage::Output);
-            let they_see = stop.they_see.filter(|_| before == 0 && !answer_in_doubt);
+            let they_see = stop.they_see.filter(|_| before == 0);
             Fate { outcome: Outcome::Stopped(stop.reason), they_see }
         }
     };
@@ -151,28 +147,6 @@ pub(crate) fn conclude(findings: &Findings, trail: &Trail, success: TheySee) -> 
 
 const fn redirects(doubt: &Doubt) -> bool {
     matches!(doubt.effect, DoubtEffect::MayRedirect)
-}
-
-/// Whether the sender hears it from this machine: rules at output could still stop the message.
-fn is_answer(they_see: Option<TheySee>) -> bool {
-    match they_see {
-        Some(
-            TheySee::Refused
-            | TheySee::NetworkUnreachable
-            | TheySee::HostUnreachable
-            | TheySee::PermissionDenied
-            | TheySee::ProtocolUnavailable,
-        ) => true,
-        Some(
-            TheySee::Connected
-            | TheySee::Timeout
-            | TheySee::InvalidArgument
-            | TheySee::AddressNotAvailable
-            | TheySee::Delivered
-            | TheySee::Silence,
-        )
-        | None => false,
-    }
 }
 
 /// One step for each stage: its first stop, else its first doubt, else what let the packet pass.
