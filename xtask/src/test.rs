@@ -15,6 +15,8 @@ pub(crate) struct Count {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// Of the skipped, those that said so since the last summary: a summary may count them again.
+    announced: u64,
 }
 
 impl Count {
@@ -22,16 +24,26 @@ impl Count {
     fn read(&mut self, line: &str) {
         if line.starts_with("skipped: ") {
             self.skipped += 1;
+            self.announced += 1;
             return;
         }
-        let Some(counts) = line.strip_prefix("test result: ") else { return };
-        for part in counts.split(['.', ';']) {
+        // Rust's own harness, or the one line of a program that has none.
+        let counts = match line.strip_prefix("test result: ") {
+            Some(counts) => counts,
+            None if line.ends_with(" skipped") && line.contains(" passed, ") => {
+                self.skipped -= self.announced;
+                line
+            }
+            None => return,
+        };
+        self.announced = 0;
+        for part in counts.split(['.', ';', ',']) {
             let Some((number, what)) = part.trim().split_once(' ') else { continue };
             let Ok(number) = number.parse::<u64>() else { continue };
             match what {
                 "passed" => self.passed += number,
                 "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
+                "ignored" | "skipped" => self.skipped += number,
                 _ => {}
             }
         }
@@ -94,6 +106,8 @@ mod tests {
              finished in 0.03s";
         let bad = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
         check(&[good, "test a ... ok", bad], [15, 2, 1]);
+        check(&["110 passed, 1 failed, 9 skipped", "5 passed, or so"], [110, 1, 9]);
+        check(&["skipped: a", good, "skipped: b", "3 passed, 0 failed, 1 skipped"], [15, 0, 3]);
         check(&["skipped: no vrf in this kernel", "x skipped: y"], [0, 0, 1]);
     }
 

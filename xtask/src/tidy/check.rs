@@ -1,11 +1,11 @@
 //! All checks, in the order of their reports.
 
-use crate::tidy::{independence, manifest, name, purity, size, stage};
+use crate::tidy::{document, independence, manifest, name, purity, size, slug, stage};
 use crate::tree::Tree;
 
 /// Everything that must be mended.
 pub(crate) fn findings(tree: &Tree) -> Vec<String> {
-    let checks: [fn(&Tree) -> Vec<String>; 12] = [
+    let checks: [fn(&Tree) -> Vec<String>; 14] = [
         size::long_files,
         size::long_functions,
         stage::missing_words,
@@ -18,6 +18,8 @@ pub(crate) fn findings(tree: &Tree) -> Vec<String> {
         purity::paths_of_this_machine,
         independence::findings,
         manifest::findings,
+        slug::findings,
+        document::dead_paths,
     ];
     checks.iter().flat_map(|check| check(tree)).collect()
 }

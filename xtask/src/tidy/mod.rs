@@ -4,12 +4,14 @@
 //! the rule. What is not checked: meaning.
 
 mod check;
+mod document;
 mod independence;
 mod manifest;
 mod name;
 mod purity;
 mod rust_text;
 mod size;
+mod slug;
 mod stage;
 
 pub(crate) use check::{advice, findings};
