@@ -5,6 +5,9 @@
 //! [`verdict`] and [`trace`] (what comes out), then the stages of the path, then [`explain`] (what would
 //! change the answer).
 
+// A new variant of ours must break every place that has to consider it.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod address_choice;
 pub mod ask;
 pub mod audience;

@@ -160,11 +160,11 @@ fn role(netns: &Netns, link: &Link, depth: usize) -> LinkRole {
         // The link below is in another namespace: an address of its own on that network.
         None => LinkRole::Lan,
         Some(lower) => match netns.link(lower).filter(|_| depth < STACK_DEPTH_MAX) {
-            Some(lower) => match role(netns, lower, depth + 1) {
+            Some(lower) => {
+                let below = role(netns, lower, depth + 1);
                 // A VLAN of a card that is also a bridge's port leads where the card leads.
-                LinkRole::Member(_) => LinkRole::Lan,
-                role => role,
-            },
+                if matches!(below, LinkRole::Member(_)) { LinkRole::Lan } else { below }
+            }
             None => LinkRole::Lan,
         },
     };

@@ -77,10 +77,10 @@ pub(crate) fn rule_gap_doubts(
 ) -> Vec<Doubt> {
     let cannot_redirect = host.netns().firewall.cannot_redirect;
     let effect = if cannot_redirect { DoubtEffect::MayStop } else { effect };
-    gap_doubts(host, stage, effect, |subject| match subject {
-        GapSubject::NetfilterBpf => stage == Stage::Input,
-        GapSubject::NftRuleset => stage != Stage::Forward,
-        subject => *subject == GapSubject::LegacyTables(family) && stage != Stage::Forward,
+    let rules = [GapSubject::NftRuleset, GapSubject::LegacyTables(family)];
+    gap_doubts(host, stage, effect, |subject| {
+        (stage == Stage::Input && *subject == GapSubject::NetfilterBpf)
+            || (stage != Stage::Forward && rules.contains(subject))
     })
 }
 

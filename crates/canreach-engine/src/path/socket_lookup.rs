@@ -315,12 +315,11 @@ pub(crate) fn lookup_doubts(host: &Host<'_>, proto: Proto, family: Family) -> Ve
             doubts.push(Doubt { stage, reason: UnknownReason::OpaqueProgram, effect, subject });
         }
     }
-    doubts.extend(gap_doubts(host, stage, effect, |subject| match subject {
-        // IPv6 sockets take IPv4 packets as well, unless they say no.
-        GapSubject::Sockets(of, sockets) => {
-            *of == proto && (*sockets == family || family == Family::Ipv4)
-        }
-        subject => *subject == GapSubject::SkLookup,
+    doubts.extend(gap_doubts(host, stage, effect, |subject| {
+        *subject == GapSubject::SkLookup
+            || *subject == GapSubject::Sockets(proto, family)
+            // IPv6 sockets take IPv4 packets as well, unless they say no.
+            || *subject == GapSubject::Sockets(proto, Family::Ipv6)
     }));
     doubts
 }

@@ -91,10 +91,8 @@ impl Walk<'_> {
         // Rules that could not be read do what rules do, unless nothing here can rewrite addresses.
         let effect = if self.netns.firewall.cannot_redirect { MayStop } else { effect };
         let family = self.family();
-        let firewall = |subject: &GapSubject| match subject {
-            GapSubject::NftRuleset => true,
-            GapSubject::LegacyTables(of) => *of == family,
-            _other => false,
+        let firewall = |subject: &GapSubject| {
+            *subject == GapSubject::NftRuleset || *subject == GapSubject::LegacyTables(family)
         };
         self.gaps(effect, firewall);
         if stage == Stage::Input {
