@@ -321,10 +321,12 @@ mod tests {
             let processes = processes(chain);
             let chain: Vec<&Process> = processes.iter().collect();
             let (launcher, start) = find(&chain, 0, None);
-            let found = match launcher {
-                Launcher::Runner(name) => name,
+            let found = match &launcher {
+                Launcher::Runner(name) => name.clone(),
                 Launcher::Command => "command".to_owned(),
-                other => format!("{other:?}"),
+                Launcher::Service(_) | Launcher::Socket(_) | Launcher::Container => {
+                    format!("{launcher:?}")
+                }
             };
             let words = start.expect("seen").with(&["--host".to_owned()], &["--host".to_owned()]);
             assert_eq!((found.as_str(), words.join(" ").as_str()), (name, command));
