@@ -5,23 +5,26 @@
 //! needed only where the same address is asked for by neighbours with different addresses, because
 //! a neighbour entry that one of them made would serve the others as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use canreach_engine::TheySee;
 use canreach_snapshot::{Family, Proto};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt as option};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
 
+use crate::frame::Ends;
 use crate::peer::WIRE_INDEX;
 use crate::probe::{Client, Observation, Probe};
-use crate::raw;
+use crate::raw::{Order, Wire};
 use crate::server::{Server, new_socket, own_by};
-use crate::topology::Topology;
+use crate::topology::{Topology, mac_of};
 
 /// How long a client waits before it is taken to have got no answer. Everything happens on this
 /// machine, within a millisecond; what looks wrong after this is asked again with [`PATIENT`].
@@ -138,54 +141,81 @@ fn run_round(
         })
         .collect();
     start(topology, &mut attempts)?;
+    let wires = start_raw(topology, &attempts)?;
     let deadline = Instant::now() + patience;
     loop {
         for attempt in &mut attempts {
             attempt.look()?;
+        }
+        for (number, they_see) in listen(&wires)? {
+            let known = attempts.iter_mut().find(|attempt| attempt.number == number);
+            if let Some(attempt) = known {
+                attempt.they_see.get_or_insert(they_see);
+            }
         }
         serve(&topology.servers, &mut attempts)?;
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || attempts.iter().all(Attempt::is_settled) {
             break;
         }
-        wait(&topology.servers, &attempts, left)?;
+        wait(&topology.servers, &attempts, &wires, left)?;
     }
-    let raw: Vec<_> = attempts.iter().filter(|attempt| attempt.is_raw()).map(raw_request).collect();
-    let mut raw_results = raw::run(topology, &raw, patience)?.into_iter();
-    for attempt in &mut attempts {
-        if attempt.is_raw() {
-            attempt.they_see = raw_results.next().flatten();
-        }
-    }
-    serve(&topology.servers, &mut attempts)?;
     Ok(attempts.into_iter().map(Attempt::finish).collect())
 }
 
-fn raw_request(attempt: &Attempt<'_>) -> (Probe, u16) {
-    (attempt.probe.clone(), attempt.source_port)
+/// Puts the frames on the wires that no client's kernel would send.
+fn start_raw(topology: &Topology, attempts: &[Attempt<'_>]) -> Result<Vec<Wire>> {
+    let mut wires: BTreeMap<&str, Wire> = BTreeMap::new();
+    for attempt in attempts.iter().filter(|attempt| attempt.is_raw()) {
+        let Client::Peer { source, via, .. } = &attempt.probe.client else { continue };
+        let Some(port) = place(topology, attempt.probe)? else { continue };
+        let peer = topology.peer_on(port).with_context(|| format!("nobody is behind {port}"))?;
+        let wire = match wires.entry(&peer.port) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Wire::open(peer)?),
+        };
+        let to = attempt.probe.to;
+        let for_all = to.is_ipv4() && topology.wiring.is_shared(to.ip());
+        wire.send(&Order {
+            number: attempt.number,
+            proto: attempt.probe.proto,
+            ends: Ends {
+                source: (*source, attempt.source_port),
+                destination: (to.ip(), to.port()),
+            },
+            to: if for_all { [0xff; 6] } else { mac_of(topology.index(via)?) },
+            on_link: topology.wiring.on_link_prefix(via, *source).is_some(),
+        })?;
+    }
+    Ok(wires.into_values().collect())
+}
+
+/// The port of the host behind which a probe's client is; `None` for a client of the host's own.
+fn place<'a>(topology: &'a Topology, probe: &'a Probe) -> Result<Option<&'a str>> {
+    match &probe.client {
+        Client::Own { .. } => Ok(None),
+        Client::Peer { port: Some(port), .. } => Ok(Some(port)),
+        Client::Peer { via, .. } => {
+            let first = topology.wiring.ports(via).first().copied();
+            first.map(Some).with_context(|| format!("`{probe}`: nobody is behind {via}"))
+        }
+    }
+}
+
+fn listen(wires: &[Wire]) -> Result<Vec<(usize, TheySee)>> {
+    let mut heard = Vec::new();
+    for wire in wires {
+        heard.extend(wire.listen()?);
+    }
+    Ok(heard)
 }
 
 /// Opens all clients, those of one namespace together.
 fn start(topology: &Topology, attempts: &mut [Attempt<'_>]) -> Result<()> {
     let mut by_port: BTreeMap<Option<String>, Vec<&mut Attempt<'_>>> = BTreeMap::new();
-    for attempt in attempts {
-        let place = match &attempt.probe.client {
-            Client::Own { .. } => None,
-            Client::Peer { raw: true, .. } => continue,
-            Client::Peer { via, port: Some(port), .. }
-                if topology.wiring.ports(via).contains(&port.as_str()) =>
-            {
-                Some(port.clone())
-            }
-            Client::Peer { via, .. } => {
-                let ports = topology.wiring.ports(via);
-                let first = ports
-                    .first()
-                    .with_context(|| format!("`{}`: nobody is behind {via}", attempt.probe))?;
-                Some((*first).to_owned())
-            }
-        };
-        by_port.entry(place).or_default().push(attempt);
+    for attempt in attempts.iter_mut().filter(|attempt| !attempt.is_raw()) {
+        let port = place(topology, attempt.probe)?.map(str::to_owned);
+        by_port.entry(port).or_default().push(attempt);
     }
     for (port, attempts) in by_port {
         let netns = match &port {
@@ -226,7 +256,14 @@ impl Attempt<'_> {
         };
         match self.probe.proto {
             // A reset instead of a goodbye: nothing lingers on the host.
-            Proto::Tcp => sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?,
+            Proto::Tcp => {
+                sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+                if to.is_ipv4() {
+                    setsockopt(&socket, option::Ipv4RecvErr, &true).context("IP_RECVERR")?;
+                } else {
+                    setsockopt(&socket, option::Ipv6RecvErr, &true).context("IPV6_RECVERR")?;
+                }
+            }
             // Whoever sends to everybody on a network has to say so. Nobody does by accident, but a
             // client of the host's own is an ordinary one, and gets what an ordinary one gets.
             Proto::Udp => sockopt::set_socket_broadcast(&socket, !own)?,
@@ -258,11 +295,11 @@ impl Attempt<'_> {
             Proto::Tcp => {
                 let done = PollFlags::OUT | PollFlags::ERR | PollFlags::HUP;
                 if happened.intersects(done) {
-                    self.they_see =
-                        Some(match sockopt::socket_error(socket).context("SO_ERROR")? {
-                            Ok(()) => TheySee::Connected,
-                            Err(error) => seen(error, Proto::Tcp)?,
-                        });
+                    self.they_see = Some(match connect_error(socket, happened)? {
+                        // The server resets what it accepted when it lets go of it.
+                        None | Some(Errno::CONNRESET) => TheySee::Connected,
+                        Some(error) => seen(error, Proto::Tcp)?,
+                    });
                 }
             }
             Proto::Udp => {
@@ -279,12 +316,11 @@ impl Attempt<'_> {
 
     /// Nothing more is expected.
     fn is_settled(&self) -> bool {
-        self.is_raw()
-            || match self.they_see {
-                None => false,
-                Some(TheySee::Connected | TheySee::Delivered) => !self.served_by.is_empty(),
-                Some(_) => true,
-            }
+        match self.they_see {
+            None => false,
+            Some(TheySee::Connected | TheySee::Delivered) => !self.served_by.is_empty(),
+            Some(_) => true,
+        }
     }
 
     fn finish(self) -> (usize, Observation) {
@@ -299,6 +335,33 @@ impl Attempt<'_> {
         };
         (self.number, observation)
     }
+}
+
+/// How a connect(2) that is over came out; `None` if it succeeded.
+fn connect_error(socket: &OwnedFd, happened: PollFlags) -> Result<Option<Errno>> {
+    Ok(match sockopt::socket_error(socket).context("SO_ERROR")? {
+        Err(error) => Some(error),
+        Ok(()) if happened.contains(PollFlags::OUT) => None,
+        Ok(()) => Some(early_error(socket)?),
+    })
+}
+
+/// An ICMP error that came while connect(2) was still running, which happens only where the answer
+/// takes no time at all: the kernel then notes it and goes on, until the next SYN a second later
+/// (net/ipv4/tcp_ipv4.c, tcp_v4_err). The socket's error queue has it at once.
+fn early_error(socket: &OwnedFd) -> Result<Errno> {
+    let mut space = vec![0; 256];
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut [], Some(&mut space), flags)
+        .context("read the error queue of a client")?;
+    for part in message.cmsgs().context("read the error queue of a client")? {
+        if let ControlMessageOwned::Ipv4RecvErr(error, _)
+        | ControlMessageOwned::Ipv6RecvErr(error, _) = part
+        {
+            return Ok(Errno::from_raw_os_error(error.ee_errno as i32));
+        }
+    }
+    bail!("a client's error queue holds no error")
 }
 
 /// The wildcard address of the family of an address.
@@ -390,8 +453,14 @@ fn answer_all(position: usize, server: &Server, attempts: &mut [Attempt<'_>]) ->
 }
 
 /// Sleeps until a client or a server has something, or the time is over.
-fn wait(servers: &[Server], attempts: &[Attempt<'_>], left: Duration) -> Result<()> {
-    let mut polled = Vec::new();
+fn wait(
+    servers: &[Server],
+    attempts: &[Attempt<'_>],
+    wires: &[Wire],
+    left: Duration,
+) -> Result<()> {
+    let mut polled: Vec<PollFd<'_>> =
+        wires.iter().map(|wire| PollFd::from_borrowed_fd(wire.socket(), PollFlags::IN)).collect();
     for attempt in attempts {
         if let (Some(socket), None) = (&attempt.socket, attempt.they_see) {
             let wanted = match attempt.probe.proto {

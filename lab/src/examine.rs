@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
+use canreach_engine::TheySee;
 use canreach_snapshot::{Family, Netns, Prefix, Snapshot, TableId};
 
 use crate::client::{self, QUICK, SourcePorts};
@@ -13,7 +14,7 @@ use crate::step::Step;
 use crate::topology::Topology;
 
 /// How long a host may take to come to rest.
-const SETTLE: Duration = Duration::from_millis(500);
+pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// A host that was built, with what became of each probe.
 #[derive(Debug)]
@@ -34,9 +35,18 @@ impl Examined {
     /// # Errors
     /// If the client cannot be started.
     pub fn ask_again(&mut self, probe: &Probe, patience: Duration) -> Result<Observation> {
-        client::forget_neighbors(&self.topology, &[probe])?;
-        let again = client::run(&self.topology, &[probe], &mut self.ports, patience)?;
-        again.into_iter().next().context("one probe has one observation")
+        let mut last = None;
+        // A datagram is not sent again by itself, and of ICMP errors the host may owe it there is
+        // one a second (net/ipv4/route.c, ip_error): two chances.
+        for _ in 0..2 {
+            client::forget_neighbors(&self.topology, &[probe])?;
+            let again = client::run(&self.topology, &[probe], &mut self.ports, patience)?;
+            last = again.into_iter().next();
+            if last.as_ref().is_none_or(|again| again.they_see != TheySee::Silence) {
+                break;
+            }
+        }
+        last.context("one probe has one observation")
     }
 }
 

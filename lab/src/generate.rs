@@ -45,7 +45,17 @@ pub fn host(seed: u64) -> Vec<Step> {
     generator.add_rules();
     generator.add_servers();
     generator.add_accidents();
+    generator.remove_dead_ends();
     generator.steps
+}
+
+/// The addresses that a line makes this machine's.
+fn local_prefix(step: &Step) -> Option<Prefix> {
+    match step {
+        Step::Address(address) => Some(Prefix::host(address.prefix.address())),
+        Step::Route(route) if route.kind == RouteType::Local => Some(route.destination),
+        _ => None,
+    }
 }
 
 /// The base of the addresses of a link: `10.0.0.0` and `fd00::` for the first, and so on.
@@ -289,6 +299,22 @@ impl Generator {
             _ => None,
         };
         self.steps.iter().filter_map(of_step).collect()
+    }
+
+    /// Leaves out routes by routers that are no routers: own addresses mean "on the link" to the
+    /// kernel, and broadcast addresses of another link are sent to everybody.
+    fn remove_dead_ends(&mut self) {
+        let wiring = Wiring::of(&self.steps);
+        let local: Vec<Prefix> = self.steps.iter().filter_map(local_prefix).collect();
+        let is_router = |gateway: &IpAddr| {
+            !wiring.is_shared(*gateway) && local.iter().all(|prefix| !prefix.contains(*gateway))
+        };
+        self.steps.retain(|step| match step {
+            Step::Route(route) => {
+                route.hops.iter().filter_map(|hop| hop.gateway).all(|gateway| is_router(&gateway))
+            }
+            _ => true,
+        });
     }
 
     fn is_own(&self, address: IpAddr) -> bool {

@@ -7,10 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use canreach_snapshot::address::address_value;
 use canreach_snapshot::{Family, Prefix, RouteType};
 
+use crate::examine::SETTLE;
 use crate::netlink::{CREATE, EXCLUSIVE, NetlinkError, Request, RouteSocket};
 use crate::netns::NetnsGuard;
 use crate::probe::{Client, Probe};
@@ -51,6 +54,9 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub struct PeerPlan {
     wire: Vec<Prefix>,
+    /// Prefixes on the wire. Most have an address there, which brings the route along; of nested ones
+    /// some may not.
+    on_link: BTreeSet<Prefix>,
     loopback: BTreeSet<IpAddr>,
     /// What is dialled through a link other than the one its port belongs to (a macvlan).
     detours: BTreeSet<(IpAddr, String)>,
@@ -71,6 +77,7 @@ impl PeerPlan {
         let is_router = wiring.ports(base).first() == Some(&port);
         for link in links.into_iter().filter(|_| is_router) {
             for prefix in Family::BOTH.iter().flat_map(|family| wiring.on_link(link, *family)) {
+                plan.on_link.insert(prefix);
                 // First, so that it is the primary address, which a router asks with.
                 if let Some(router) = wiring.router_address(prefix)
                     && prefix.length() < prefix.family().bits()
@@ -114,6 +121,30 @@ impl PeerPlan {
             self.add_neighbor(wiring, link, source);
         } else if self.wire.iter().all(|prefix| prefix.address() != source) {
             self.loopback.insert(source);
+        }
+    }
+
+    /// Waits until what is sent to an IPv6 address of the peer gets there: its local route comes a
+    /// moment after the address (net/ipv6/addrconf.c, addrconf_dad_start).
+    fn wait_for_routes(&self) -> Result<()> {
+        let on_wire = self.wire.iter().map(|prefix| prefix.address());
+        let addresses: Vec<String> = on_wire
+            .chain(self.loopback.iter().copied())
+            .filter(IpAddr::is_ipv6)
+            .map(|address| format!("{:032x} 80 ", address_value(address)))
+            .collect();
+        let path = "/proc/thread-self/net/ipv6_route";
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let routes = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+            let there = |address: &String| routes.lines().any(|line| line.starts_with(address));
+            if addresses.iter().all(there) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("the peer's IPv6 addresses do not come to rest");
+            }
+            std::thread::yield_now();
         }
     }
 
@@ -173,6 +204,13 @@ impl Peer {
             for prefix in &plan.wire {
                 requests.push(add_address(*prefix, WIRE_INDEX));
             }
+            for prefix in &plan.on_link {
+                let hop = Hop { gateway: None, link: Some(WIRE.to_owned()) };
+                let mut route = RouteStep::plain(RouteType::Unicast, *prefix, vec![hop]);
+                // Another metric than the route of an address: both may be there.
+                route.metric = Some(7);
+                requests.push(route.request(&|_| Ok(WIRE_INDEX))?);
+            }
             for address in &plan.loopback {
                 requests.push(add_address(Prefix::host(*address), LOOPBACK_INDEX));
             }
@@ -201,7 +239,8 @@ impl Peer {
                 route.on_link = true;
                 requests.push(route.request(&|_| Ok(WIRE_INDEX))?);
             }
-            RouteSocket::open()?.carry_out(&requests)
+            RouteSocket::open()?.carry_out(&requests)?;
+            plan.wait_for_routes()
         })
     }
 

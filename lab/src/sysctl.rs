@@ -49,5 +49,6 @@ pub fn write_defaults() -> Result<()> {
         // Errors are told to every client, not to the first few of each second.
         ("net.ipv4.icmp_ratemask", "0"),
         ("net.ipv6.icmp.ratelimit", "0"),
+        ("net.ipv6.icmp.ratemask", "0"),
     ])
 }

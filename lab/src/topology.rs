@@ -259,6 +259,11 @@ impl Builder<'_> {
                 }
                 let up = change_link(self.index(name)?, true, &step.to_string());
                 RouteSocket::open()?.carry_out(&[up])?;
+                // On behalf of others it answers at once, not after up to a second: peers give up
+                // sooner (net/ipv4/arp.c, net/ipv6/ndisc.c, PROXY_DELAY).
+                for family in ["ipv4", "ipv6"] {
+                    sysctl::write(&format!("net.{family}.neigh.{name}.proxy_delay"), "0")?;
+                }
             }
             _ => bail!("`{step}`: nobody carries it out"),
         }

@@ -196,7 +196,7 @@ impl Wiring {
         let own: Vec<u128> = self.own_addresses(family).map(address_value).collect();
         let (low, high) = prefix.range();
         // The network address of IPv4 is no host's; that of IPv6 is every router's (RFC 4291, 2.6.1).
-        let first = if family == Family::Ipv6 || prefix.length() < 31 { low + 1 } else { low };
+        let first = if prefix.length() < family.bits() - 1 { low + 1 } else { low };
         let free = (first..=high).find(|value| !own.contains(value))?;
         Some(family.address(free))
     }
