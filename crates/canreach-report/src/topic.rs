@@ -114,6 +114,34 @@ enum Block {
     Verbatim(Vec<&'static str>),
 }
 
+/// What a line of a page is, by how it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineKind {
+    Plain,
+    Item,
+    Example,
+    Verbatim,
+    /// Belongs to the item or example above.
+    Continued,
+}
+
+impl LineKind {
+    fn of(line: &str) -> Self {
+        match line {
+            _ if line.starts_with("- ") => Self::Item,
+            _ if line.starts_with("> ") => Self::Example,
+            _ if line.starts_with("    ") => Self::Verbatim,
+            _ if line.starts_with("  ") => Self::Continued,
+            _ => Self::Plain,
+        }
+    }
+
+    /// Each such line starts a block of its own.
+    const fn is_alone(self) -> bool {
+        matches!(self, Self::Item | Self::Example)
+    }
+}
+
 macro_rules! pages {
     ($($name:literal),* $(,)?) => {
         &[$(($name, include_str!(concat!("../topics/", $name, ".md")))),*]
@@ -388,21 +416,27 @@ impl Topic {
         Some(topic)
     }
 
+    /// Reads what stands between two empty lines: a paragraph, items and kept lines may follow each
+    /// other without one.
     fn read_part(&mut self, part: &'static str) {
         let lines: Vec<&'static str> = part.lines().filter(|line| !line.is_empty()).collect();
-        let joined = |lines: &[&str]| -> String {
-            let bare = lines.iter().map(|line| line.trim_start_matches(['>', '-', ' ']).trim_end());
-            bare.collect::<Vec<_>>().join(" ")
+        let starts_block = |before: &&str, line: &&str| {
+            LineKind::of(line) != LineKind::Continued
+                && (LineKind::of(line) != LineKind::of(before) || LineKind::of(line).is_alone())
         };
-        let items = |marker| lines.chunk_by(move |_, next| !str::starts_with(next, marker));
-        match lines.first() {
-            None => {}
-            Some(first) if first.starts_with("> ") => self.examples.extend(items("> ").map(joined)),
-            Some(first) if first.starts_with("    ") => self.body.push(Block::Verbatim(lines)),
-            Some(first) if first.starts_with("- ") => {
-                self.body.extend(items("- ").map(|item| Block::Item(joined(item))));
+        for block in lines.chunk_by(|before, line| !starts_block(before, line)) {
+            let joined = || {
+                let bare = block.iter().map(|line| line.trim_start_matches(['>', '-', ' ']));
+                bare.map(str::trim_end).collect::<Vec<_>>().join(" ")
+            };
+            match block.first().map_or(LineKind::Plain, |line| LineKind::of(line)) {
+                LineKind::Example => self.examples.push(joined()),
+                LineKind::Item => self.body.push(Block::Item(joined())),
+                LineKind::Verbatim => self.body.push(Block::Verbatim(block.to_vec())),
+                LineKind::Plain | LineKind::Continued => {
+                    self.body.push(Block::Paragraph(block.join(" ")));
+                }
             }
-            Some(_) => self.body.push(Block::Paragraph(lines.join(" "))),
         }
     }
 
@@ -641,6 +675,28 @@ mod tests {
             }
         }
         assert_eq!(used, NAMES.iter().copied().collect());
+    }
+
+    #[test]
+    fn items_and_kept_lines_are_blocks_of_their_own() {
+        let topic = find("rp-filter").expect("a page");
+        let items = topic.body.iter().filter(|block| matches!(block, Block::Item(_))).count();
+        assert_eq!(items, 3);
+        assert!(topic.render(&Facts::default()).contains("\n- 0 off;\n- 1 strict: "));
+        for topic in all() {
+            for block in &topic.body {
+                let (Block::Paragraph(text) | Block::Item(text)) = block else { continue };
+                assert!(!text.contains(" - "), "{}: an item inside a line: {text}", topic.word);
+            }
+        }
+    }
+
+    #[test]
+    fn titles_fit_the_list_of_pages() {
+        for topic in all() {
+            assert!(topic.title.len() <= 53, "{}: {}", topic.word, topic.title);
+            assert!(topic.word.len() <= 24, "{}", topic.word);
+        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub const NAMES: &[&str] = &[
     "lan_kind",
     "lan_link",
     "lan_network",
+    "lan_private",
     "link_local",
     "links",
     "listener",
@@ -116,6 +117,7 @@ impl Facts {
         let address = handed_out.address();
         self.set("lan_address", Some(address.to_string()));
         self.set("lan_host", Some(host(address)));
+        self.set("lan_private", (!is_public(address)).then(|| address.to_string()));
         self.set("lan_link", Some(link.name.clone()));
         let kind = match link.kind {
             LinkKind::Wifi => "Wi-Fi",
