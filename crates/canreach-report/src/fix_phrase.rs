@@ -52,7 +52,9 @@ pub fn fix(fix: &Fix, question: &Question, program: Option<&str>) -> String {
         FixId::ChangeAddress => {
             format!("another machine has {to} too: give one of the two another address")
         }
-        FixId::EnableIpv6 => "switch IPv6 on".to_owned(),
+        FixId::EnableIpv6 => {
+            "switch IPv6 on; addresses set by hand have to be added again".to_owned()
+        }
         FixId::RpFilterLoose => "make the reverse-path filter loose".to_owned(),
         FixId::RpFilterOff => "switch the reverse-path filter off".to_owned(),
         FixId::DeleteRoute => "delete that route".to_owned(),

@@ -44,9 +44,8 @@ pub fn remedies(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<Fix>
     let question = Question { from, ..answer.question.clone() };
     let case = Case { snapshot, netns, question };
     let mut fixes: Vec<Fix> = Vec::new();
-    // The wrong address was dialled: what is in the way further on, there, is nobody's concern.
     let concerned = match group.blockers.first() {
-        Some(first) if leads_elsewhere(first.reason) => 1,
+        Some(first) if settles_the_rest(first.reason) => 1,
         Some(_) | None => group.blockers.len(),
     };
     for blocker in &group.blockers[..concerned] {
@@ -60,11 +59,15 @@ pub fn remedies(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<Fix>
     fixes
 }
 
-/// Packets for that address are not this machine's business, or nobody's.
-const fn leads_elsewhere(reason: DropReason) -> bool {
+/// What is in the way further on is of no concern: packets for that address are not this machine's
+/// business, or its routes are gone with the link and come back with it.
+const fn settles_the_rest(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::Martian
+        DropReason::LinkDown
+            | DropReason::Tentative
+            | DropReason::Ipv6Disabled
+            | DropReason::Martian
             | DropReason::NotLocal
             | DropReason::NoRoute
             | DropReason::Forwarded
