@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::link::LOOPBACK_IFINDEX;
 use crate::{
     Address, Family, GapSubject, Ifindex, Link, Netns, PolicyAction, PolicyRule, Prefix, Proto,
     Route, Snapshot, Socket, SocketState,
@@ -40,6 +41,9 @@ pub enum Contradiction {
     /// Two links with one name.
     #[error("the name `{0}` is taken by an earlier link")]
     DuplicateName(String),
+    /// The kernel makes one loopback link, before all others, and nobody can change what it is.
+    #[error("only the link with interface index 1 is the loopback link")]
+    SecondLoopback,
     /// A link that is part of itself, or stacked deeper than the kernel allows.
     #[error("it is part of itself, or stacked more than {MAX_MASTER_DEPTH} deep")]
     MasterLoop,
@@ -49,6 +53,9 @@ pub enum Contradiction {
     /// IPv4 and IPv6 in one object.
     #[error("it mixes IPv4 and IPv6")]
     MixedFamilies,
+    /// A field that only the other family's routes have.
+    #[error("routes of its family have no {0}")]
+    ForeignSelector(&'static str),
     /// A destination with bits behind its prefix length.
     #[error("the destination {0} has bits set behind its prefix length")]
     HostBits(Prefix),
@@ -150,6 +157,9 @@ impl LinkTable {
             if masters.insert(link.ifindex, link.master).is_some() {
                 return Err(Contradiction::DuplicateIfindex(link.ifindex.0));
             }
+            if link.is_loopback() && link.ifindex != LOOPBACK_IFINDEX {
+                return Err(Contradiction::SecondLoopback);
+            }
             if !names.insert(link.name.as_str()) {
                 return Err(Contradiction::DuplicateName(link.name.clone()));
             }
@@ -189,6 +199,15 @@ fn check_route(route: &Route) -> Result<(), Contradiction> {
     let family = route.family();
     let source = route.source.map(Prefix::family);
     same_family(family, source.into_iter().chain(route.preferred_source.map(Family::of)))?;
+    match family {
+        Family::Ipv4 if route.source.is_some() => {
+            return Err(Contradiction::ForeignSelector("source prefix"));
+        }
+        Family::Ipv6 if route.tos != 0 => {
+            return Err(Contradiction::ForeignSelector("TOS"));
+        }
+        Family::Ipv4 | Family::Ipv6 => {}
+    }
     if route.destination != route.destination.network() {
         return Err(Contradiction::HostBits(route.destination));
     }

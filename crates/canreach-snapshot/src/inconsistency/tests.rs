@@ -159,6 +159,9 @@ fn links_have_an_index_and_a_name_of_their_own() {
     check("links", 2, Contradiction::DuplicateIfindex(1), |netns| {
         netns.links[2].ifindex = Ifindex(1);
     });
+    check("links", 1, Contradiction::SecondLoopback, |netns| {
+        netns.links[1].flags = LinkFlags::LOOPBACK;
+    });
     check("links", 2, Contradiction::DuplicateName("lo".into()), |netns| {
         netns.links[2].name = "lo".into();
     });
@@ -221,6 +224,14 @@ fn routes_are_as_the_kernel_keeps_them() {
     check("routes", 1, Contradiction::HostBits(stray), |netns| {
         netns.routes[1].destination = "10.0.0.1/8".parse().expect("a prefix");
     });
+}
+
+#[test]
+fn routes_select_by_what_their_family_has() {
+    check("routes", 1, Contradiction::ForeignSelector("source prefix"), |netns| {
+        netns.routes[1].source = Some("10.0.0.0/8".parse().expect("a prefix"));
+    });
+    check("routes", 2, Contradiction::ForeignSelector("TOS"), |netns| netns.routes[2].tos = 16);
 }
 
 #[test]
