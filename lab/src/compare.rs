@@ -12,8 +12,9 @@ use canreach_engine::{
     AddressSet, Arrival, DropReason, Fate, Host, Outcome, Packet, Question, SocketIndex, TheySee,
     UnknownReason, answer, reference,
 };
-use canreach_snapshot::{Ifindex, Netns, Port};
+use canreach_snapshot::{Family, Ifindex, Netns, Port, Proto};
 
+use crate::examine::Examined;
 use crate::probe::{Client, Observation, Probe};
 use crate::topology::Topology;
 
@@ -83,24 +84,30 @@ pub fn packet(topology: &Topology, probe: &Probe, source_port: u16) -> Result<Pa
     })
 }
 
-/// Asks the reference evaluator and the engine, and compares.
+/// Asks the reference evaluator and the engine about one probe, and compares with what happened and
+/// with the kernel's own lookup.
 ///
 /// # Errors
 /// If the probe names a link that is not there.
 pub fn compare(
-    topology: &Topology,
-    netns: &Netns,
+    examined: &Examined,
+    number: usize,
     probe: &Probe,
     kernel: Observation,
     with_engine: bool,
 ) -> Result<Comparison> {
+    let (topology, netns) = (&examined.topology, &examined.netns);
     let packet = packet(topology, probe, kernel.source_port)?;
     let reference = reference::walk(netns, &packet);
     let host = Host::resolve(netns);
     let engine = if with_engine { ask_engine(&host, &packet) } else { None };
-    let raw = matches!(probe.client, Client::Peer { raw: true, .. });
-    let shared = topology.wiring.is_shared(probe.to.ip());
-    let served = sockets_of(topology, netns, &kernel);
+    let happened = Happened {
+        packet: &packet,
+        kernel: &kernel,
+        served: &sockets_of(topology, netns, &kernel),
+        raw: matches!(probe.client, Client::Peer { raw: true, .. }),
+        shared: topology.wiring.is_shared(probe.to.ip()),
+    };
     let mut mismatches = Vec::new();
     match &engine {
         Some(Ok(fate)) if *fate != reference => {
@@ -109,11 +116,35 @@ pub fn compare(
         Some(Err(message)) => mismatches.push(message.clone()),
         Some(Ok(_)) | None => {}
     }
-    if let Err(message) = agrees(&reference, &kernel, &served, raw, shared) {
+    if let Err(message) = happened.agrees(&reference) {
         mismatches.push(format!("kernel and reference evaluator: {message}"));
+    }
+    if let Some(found) = examined.lookups.get(number).copied().flatten()
+        && !lookup_agrees(netns, &reference, found)
+    {
+        mismatches.push(format!("the kernel's socket query finds another: inode {found:?}"));
     }
     let engine = engine.and_then(Result::ok);
     Ok(Comparison { kernel, reference, engine, mismatches })
+}
+
+/// Whether the kernel's lookup finds what a fate says, where the fate says anything about it.
+fn lookup_agrees(netns: &Netns, fate: &Fate, found: Option<u64>) -> bool {
+    match &fate.outcome {
+        Outcome::Delivered(sockets) => sockets
+            .iter()
+            .filter_map(|socket| netns.sockets.get(socket.0))
+            .any(|socket| Some(socket.inode) == found),
+        Outcome::Stopped(
+            DropReason::NotListening
+            | DropReason::BindLoopback
+            | DropReason::BindAddress
+            | DropReason::BindDevice
+            | DropReason::V6Only
+            | DropReason::ConnectedElsewhere,
+        ) => found.is_none(),
+        Outcome::Stopped(_) | Outcome::Unknown(_) => true,
+    }
 }
 
 /// The engine's fate for one packet, from its answer about all sources; `None` where it cannot be
@@ -154,50 +185,87 @@ fn sockets_of(topology: &Topology, netns: &Netns, kernel: &Observation) -> BTree
     serving.map(|(index, _)| SocketIndex(index)).collect()
 }
 
-/// Whether a fate is what happened.
-fn agrees(
-    fate: &Fate,
-    kernel: &Observation,
-    served: &BTreeSet<SocketIndex>,
+/// What happened to one packet.
+struct Happened<'a> {
+    packet: &'a Packet,
+    kernel: &'a Observation,
+    /// The sockets that got it.
+    served: &'a BTreeSet<SocketIndex>,
+    /// The lab wrote the frame.
     raw: bool,
+    /// It was for everybody somewhere.
     shared: bool,
-) -> Result<(), String> {
-    let got_through = matches!(kernel.they_see, TheySee::Connected | TheySee::Delivered);
-    match &fate.outcome {
-        Outcome::Delivered(sockets) => {
-            let expected: BTreeSet<SocketIndex> = sockets.iter().copied().collect();
-            if shared {
-                // Nobody answers from the address of a group: what counts is that each has a copy.
-                return if *served == expected {
-                    Ok(())
-                } else {
-                    Err("other sockets got it".into())
-                };
-            }
-            if !got_through {
-                return Err("it did not get through".to_owned());
-            }
-            if served.is_empty() || !served.is_subset(&expected) {
-                return Err("another socket got it".to_owned());
-            }
-            Ok(())
-        }
-        Outcome::Stopped(reason) => {
-            if got_through {
-                return Err("it got through".to_owned());
-            }
-            if !served.is_empty() && !is_stopped_late(*reason) {
-                return Err("a socket got it".to_owned());
-            }
-            match fate.they_see {
-                Some(expected) if !is_same(expected, kernel.they_see, raw) => {
-                    Err("the client saw something else".to_owned())
+}
+
+impl Happened<'_> {
+    fn got_through(&self) -> bool {
+        matches!(self.kernel.they_see, TheySee::Connected | TheySee::Delivered)
+    }
+
+    /// Whether a fate is what happened.
+    fn agrees(&self, fate: &Fate) -> Result<(), &'static str> {
+        match &fate.outcome {
+            Outcome::Delivered(sockets) => {
+                let expected: BTreeSet<SocketIndex> = sockets.iter().copied().collect();
+                if self.shared {
+                    // Nobody answers from the address of a group: what counts is that each of its
+                    // sockets has a copy.
+                    return if *self.served == expected {
+                        Ok(())
+                    } else {
+                        Err("other sockets got it")
+                    };
                 }
-                Some(_) | None => Ok(()),
+                if !self.got_through() {
+                    return Err("it did not get through");
+                }
+                if self.served.is_empty() || !self.served.is_subset(&expected) {
+                    return Err("another socket got it");
+                }
+                Ok(())
             }
+            Outcome::Stopped(reason) => {
+                if self.got_through() {
+                    return Err("it got through");
+                }
+                if !self.served.is_empty() && !is_stopped_late(*reason) {
+                    return Err("a socket got it");
+                }
+                match fate.they_see {
+                    Some(expected) if !is_same(expected, self.kernel.they_see, self.raw) => {
+                        Err("the client saw something else")
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
+            Outcome::Unknown(reason) if self.is_really_unknown(*reason) => Ok(()),
+            Outcome::Unknown(_) => Err("what it calls unknown is known here"),
         }
-        Outcome::Unknown(reason) if may_be_unknown(*reason) => Ok(()),
-        Outcome::Unknown(_) => Err("nothing here is unreadable or unmodelled".to_owned()),
+    }
+
+    /// Whether the reason of an unknown is true. The lab's hosts are read whole, by root, with no
+    /// filter loaded: only what the kernel shows nobody may be unknown.
+    fn is_really_unknown(&self, reason: UnknownReason) -> bool {
+        let udp = self.packet.proto == Proto::Udp;
+        let ipv4 = self.packet.family() == Family::Ipv4;
+        match reason {
+            // An answer that leaves by another link never comes back to the sender here.
+            UnknownReason::ReplyElsewhere => !self.got_through(),
+            // Which of several IPv6 addresses the kernel takes is not always told.
+            UnknownReason::ReplyAddress => {
+                udp && !self.served.is_empty() && !(ipv4 && self.got_through())
+            }
+            UnknownReason::FibHistory => ipv4,
+            UnknownReason::MulticastMembership => udp && self.packet.destination.is_multicast(),
+            UnknownReason::Multipath => true,
+            UnknownReason::NeedsRoot
+            | UnknownReason::NotModelled
+            | UnknownReason::OpaqueProgram
+            | UnknownReason::ChangedWhileReading
+            | UnknownReason::Unread
+            | UnknownReason::FibLayout
+            | UnknownReason::LimitReached => false,
+        }
     }
 }
 
@@ -214,25 +282,6 @@ const fn is_stopped_late(reason: DropReason) -> bool {
 fn is_same(expected: TheySee, seen: TheySee, raw: bool) -> bool {
     let silent = [TheySee::Timeout, TheySee::Silence, TheySee::HostUnreachable];
     expected == seen || (raw && silent.contains(&expected) && silent.contains(&seen))
-}
-
-/// The lab's hosts are read whole, by root, with no filter loaded: only what the kernel shows nobody
-/// may be unknown.
-const fn may_be_unknown(reason: UnknownReason) -> bool {
-    match reason {
-        UnknownReason::FibHistory
-        | UnknownReason::ReplyElsewhere
-        | UnknownReason::ReplyAddress
-        | UnknownReason::Multipath
-        | UnknownReason::MulticastMembership => true,
-        UnknownReason::NeedsRoot
-        | UnknownReason::NotModelled
-        | UnknownReason::OpaqueProgram
-        | UnknownReason::ChangedWhileReading
-        | UnknownReason::Unread
-        | UnknownReason::FibLayout
-        | UnknownReason::LimitReached => false,
-    }
 }
 
 impl fmt::Display for Comparison {

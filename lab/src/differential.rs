@@ -49,8 +49,9 @@ pub fn run(seed: u64, probes: usize, with_engine: bool) -> Result<HostResult> {
     let probes = generate::probes(seed, &steps, probes);
     let mut examined = ask(topology, &probes)?;
     let mut result = HostResult { asked: probes.len(), ..HostResult::default() };
-    for (probe, observation) in probes.iter().zip(examined.observations.clone()) {
-        let comparison = judge(&mut examined, probe, observation, with_engine, PATIENT)?;
+    for (number, observation) in examined.observations.clone().into_iter().enumerate() {
+        let probe = &probes[number];
+        let comparison = judge(&mut examined, (number, probe), observation, with_engine, PATIENT)?;
         if let Some(reason) = comparison.unknown() {
             *result.unknown.entry(reason).or_default() += 1;
         }
@@ -66,17 +67,17 @@ pub fn run(seed: u64, probes: usize, with_engine: bool) -> Result<HostResult> {
 /// Compares; what is a surprise is asked again before it counts.
 fn judge(
     examined: &mut Examined,
-    probe: &Probe,
+    (number, probe): (usize, &Probe),
     observation: Observation,
     with_engine: bool,
     patience: Duration,
 ) -> Result<Comparison> {
-    let first = compare(&examined.topology, &examined.netns, probe, observation, with_engine)?;
+    let first = compare(examined, number, probe, observation, with_engine)?;
     if first.mismatches.is_empty() {
         return Ok(first);
     }
     let again = examined.ask_again(probe, patience)?;
-    compare(&examined.topology, &examined.netns, probe, again, with_engine)
+    compare(examined, number, probe, again, with_engine)
 }
 
 fn minimize(
@@ -103,6 +104,6 @@ fn show(steps: &[Step], probe: &Probe, with_engine: bool) -> Result<Option<Compa
     let Ok(mut examined) = examine(steps, std::slice::from_ref(probe)) else { return Ok(None) };
     let observation = examined.observations.first().cloned().context("one probe was asked")?;
     // The surprise was confirmed before; many smaller hosts follow, and each waits this long.
-    let comparison = judge(&mut examined, probe, observation, with_engine, 4 * QUICK)?;
+    let comparison = judge(&mut examined, (0, probe), observation, with_engine, 4 * QUICK)?;
     Ok((!comparison.mismatches.is_empty()).then_some(comparison))
 }

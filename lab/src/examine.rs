@@ -9,6 +9,7 @@ use canreach_engine::TheySee;
 use canreach_snapshot::{Family, Netns, Prefix, Snapshot, TableId};
 
 use crate::client::{self, QUICK, SourcePorts};
+use crate::observe::{self, Lookup};
 use crate::probe::{Observation, Probe};
 use crate::step::Step;
 use crate::topology::Topology;
@@ -23,6 +24,8 @@ pub struct Examined {
     pub topology: Topology,
     /// The host as the program reads it, before anything was asked.
     pub netns: Netns,
+    /// Which socket the kernel's lookup finds for each probe, before anything was asked.
+    pub lookups: Vec<Lookup>,
     /// What became of each probe, in order.
     pub observations: Vec<Observation>,
     ports: SourcePorts,
@@ -65,10 +68,11 @@ pub fn examine(steps: &[Step], probes: &[Probe]) -> Result<Examined> {
 pub fn ask(topology: Topology, probes: &[Probe]) -> Result<Examined> {
     topology.prepare_peers(probes)?;
     let netns = read_settled_host(&topology)?;
+    let lookups = observe::look_up(&topology, probes)?;
     let mut ports = SourcePorts::default();
     let asked: Vec<&Probe> = probes.iter().collect();
     let observations = client::run(&topology, &asked, &mut ports, QUICK)?;
-    Ok(Examined { topology, netns, observations, ports })
+    Ok(Examined { topology, netns, lookups, observations, ports })
 }
 
 /// Reads the host when it has come to rest: the kernel puts the local route of an IPv6 address in

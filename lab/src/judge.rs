@@ -13,10 +13,8 @@ use crate::topology::{Topology, Unsupported};
 /// What came of one case.
 #[derive(Debug)]
 pub enum CaseResult {
-    /// Everything as expected.
-    Passed,
-    /// What differs, in words, each with its probe.
-    Failed(Vec<Failure>),
+    /// It was run; what differs, in words, each with its probe.
+    Done(Vec<Failure>),
     /// This machine cannot build the host.
     Skipped(String),
 }
@@ -44,27 +42,29 @@ pub fn run(case: &Case, with_engine: bool) -> Result<CaseResult> {
         },
     };
     let mut failures = Vec::new();
-    for (expectation, observation) in case.expect.iter().zip(examined.observations.clone()) {
-        let mut text = judge(&examined, expectation, observation, with_engine)?;
+    let observations = examined.observations.clone();
+    for (number, (expectation, observation)) in case.expect.iter().zip(observations).enumerate() {
+        let mut text = judge(&examined, number, expectation, observation, with_engine)?;
         if text.is_some() {
             let again = examined.ask_again(&expectation.probe, PATIENT)?;
-            text = judge(&examined, expectation, again, with_engine)?;
+            text = judge(&examined, number, expectation, again, with_engine)?;
         }
         let probe = expectation.to_string();
         failures.extend(text.map(|text| Failure { probe, text }));
     }
-    Ok(if failures.is_empty() { CaseResult::Passed } else { CaseResult::Failed(failures) })
+    Ok(CaseResult::Done(failures))
 }
 
 /// What is wrong with a result, in words; `None` where nothing is.
 fn judge(
     examined: &Examined,
+    number: usize,
     expectation: &Expectation,
     kernel: Observation,
     with_engine: bool,
 ) -> Result<Option<String>> {
     let (topology, probe) = (&examined.topology, &expectation.probe);
-    let mut comparison = compare(topology, &examined.netns, probe, kernel, with_engine)?;
+    let mut comparison = compare(examined, number, probe, kernel, with_engine)?;
     if let Some(expected) = &expectation.expected {
         let kernel = kernel_agrees(topology, probe, expected, &comparison.kernel);
         let reference = fate_agrees(expected, &comparison.reference);
