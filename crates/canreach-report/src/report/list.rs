@@ -13,7 +13,7 @@ use crate::report::ip::{AddressEntry, best_entry};
 use crate::report::program::{Program, Programs};
 use crate::report::subject::link_name;
 use crate::report::unknown::{self, UnknownThing};
-use crate::report::url::url;
+use crate::report::url::Urls;
 
 /// The servers of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl ListReport {
         let host = Host::resolve(netns);
         let mut rows: BTreeMap<(RowKey, usize), ListenerRow> = BTreeMap::new();
         let programs = Programs::new(snapshot, netns);
+        let mut urls = Urls::new(snapshot, netns);
         let best = best_entry(snapshot, netns);
         for (position, reach) in classify(&host).into_iter().enumerate() {
             let SocketIndex(index) = reach.socket;
@@ -109,7 +110,7 @@ impl ListReport {
             );
             let mut row = ListenerRow::new(netns, socket, program, reach);
             if let Some(best) = best.as_ref().filter(|best| row.is_reached_at(best.address)) {
-                row.urls.extend(url(snapshot, netns, socket, best.address));
+                row.urls.extend(urls.of(socket, best.address));
             }
             match rows.entry((key, if split { position } else { 0 })) {
                 std::collections::btree_map::Entry::Vacant(entry) => {

@@ -19,7 +19,7 @@ use crate::report::fix;
 use crate::report::program::{Program, Programs};
 use crate::report::subject::{NamedSubject, link_name};
 use crate::report::unknown::{self, UnknownThing};
-use crate::report::url::url;
+use crate::report::url::Urls;
 
 /// The answer to one question, with the answers for the other links and families.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,7 +301,7 @@ impl WhyReport {
             url: group
                 .and_then(listener_index)
                 .and_then(|SocketIndex(index)| netns.sockets.get(index))
-                .and_then(|socket| url(snapshot, netns, socket, answer.question.to)),
+                .and_then(|socket| Urls::new(snapshot, netns).of(socket, answer.question.to)),
             instead,
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
