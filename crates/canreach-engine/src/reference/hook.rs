@@ -92,12 +92,11 @@ impl Walk<'_> {
         let effect = if self.netns.firewall.cannot_redirect { MayStop } else { effect };
         let family = self.family();
         let firewall = |subject: &GapSubject| {
-            *subject == GapSubject::NftRuleset || *subject == GapSubject::LegacyTables(family)
+            *subject == GapSubject::NftRuleset
+                || *subject == GapSubject::LegacyTables(family)
+                || (*subject == GapSubject::NetfilterBpf && stage == Stage::Input)
         };
         self.gaps(effect, firewall);
-        if stage == Stage::Input {
-            self.gaps(MayStop, |subject| *subject == GapSubject::NetfilterBpf);
-        }
     }
 
     /// A chain before routing may rewrite the address; one on the way out only for a packet that
@@ -172,7 +171,6 @@ impl Walk<'_> {
                 self.doubt(UnknownReason::OpaqueProgram, MayRedirect);
             }
         }
-        self.gaps(MayRedirect, |subject| *subject == GapSubject::SkLookup);
     }
 
     /// Programs of the control groups of the sockets that get the packet.

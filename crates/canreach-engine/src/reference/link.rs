@@ -150,7 +150,9 @@ impl Walk<'_> {
             return Neighbor::Answered;
         }
         let mut around = self.on_link_prefixes(ifindex);
-        around.retain(|prefix| prefix.contains(destination));
+        // A prefix of one address has no neighbours in it.
+        let bits = self.family().bits();
+        around.retain(|prefix| prefix.contains(destination) && prefix.length() < bits);
         let Some(sender) = self.resolver(&around) else { return Neighbor::Answered };
         match self.family() {
             Family::Ipv4 => {
@@ -168,7 +170,13 @@ impl Walk<'_> {
         if around.iter().any(|prefix| prefix.contains(self.packet.source)) {
             return Some(self.packet.source);
         }
-        let prefix = around.iter().max_by_key(|prefix| prefix.length())?;
+        let mut around = around.to_vec();
+        around.sort_by_key(|prefix| u8::MAX - prefix.length());
+        around.into_iter().find_map(|prefix| self.some_router_in(prefix))
+    }
+
+    /// The lowest address of a prefix that a router could have.
+    fn some_router_in(&self, prefix: Prefix) -> Option<IpAddr> {
         let family = prefix.family();
         let (low, high) = prefix.range();
         let first = match family {
@@ -269,7 +277,8 @@ impl Walk<'_> {
             ..self.output_flow(sender)
         };
         match self.ip_route_output(&flow, false) {
-            Ok(way) => way.links.first() != Some(&device),
+            // To an address of its own this machine sends by `lo`, or by the VRF.
+            Ok(way) => self.stays(&way) || way.links.first() != Some(&device),
             Err(_) => true,
         }
     }

@@ -77,16 +77,14 @@ impl Walk<'_> {
         let bound = Some(self.packet.source).filter(|source| !source.is_unspecified());
         let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
         let (destination, source) = if self.packet.destination.is_unspecified() {
-            (bound.unwrap_or(loopback), bound.unwrap_or(loopback))
+            (bound.unwrap_or(loopback), bound.or(Some(loopback)))
         } else {
             let destination = self.packet.destination;
-            let first = self.connect_flow(uid, destination, bound);
-            let way = self.connect_way(&first)?;
-            let source = bound.or_else(|| self.chosen_source(&way, destination));
-            (destination, source.unwrap_or(destination))
+            let way = self.connect_route(&self.connect_flow(uid, destination, bound))?;
+            (destination, bound.or_else(|| self.chosen_source(&way, destination)))
         };
-        let way = self.connect_way(&self.connect_flow(uid, destination, Some(source)))?;
-        Ok(self.looped(&way, destination, source))
+        let way = self.connect_way(&self.connect_flow(uid, destination, source))?;
+        Ok(self.looped(&way, destination, source.unwrap_or(destination)))
     }
 
     /// The packet on its way through `lo`, or through the VRF that stands for it.
@@ -97,27 +95,32 @@ impl Walk<'_> {
         (self.arrived(destination, source, owner, false), through)
     }
 
-    /// One lookup of connect(2), and the error it ends with unless the address is this machine's.
+    /// One lookup of connect(2), and the error it may end with.
+    fn connect_route(&mut self, flow: &Flow) -> Result<WayOut, Stop> {
+        self.ip_route_output(flow, false).map_err(|error| match error {
+            NoWayOut::Source => Stop {
+                reason: DropReason::ReplySourceNotLocal,
+                they_see: Some(TheySee::NetworkUnreachable),
+            },
+            NoWayOut::Fib(error) => refused(error),
+        })
+    }
+
+    /// The last lookup, and the error it ends with unless the address is this machine's.
     fn connect_way(&mut self, flow: &Flow) -> Result<WayOut, Stop> {
-        let stop = |reason, they_see| Err(Stop { reason, they_see: Some(they_see) });
-        match self.ip_route_output(flow, false) {
-            Err(NoWayOut::Source) => {
-                stop(DropReason::ReplySourceNotLocal, TheySee::NetworkUnreachable)
-            }
-            Err(NoWayOut::Fib(error)) => Err(refused(error)),
-            Ok(way)
-                if way.kind == RouteType::Broadcast || is_limited_broadcast(flow.destination) =>
-            {
-                // UDP needs SO_BROADCAST, which ordinary clients do not set.
-                let they_see = match self.packet.proto {
-                    Proto::Tcp => TheySee::NetworkUnreachable,
-                    Proto::Udp => TheySee::PermissionDenied,
-                };
-                stop(DropReason::BroadcastDestination, they_see)
-            }
-            Ok(way) if self.stays(&way) => Ok(way),
-            Ok(_) => Err(Stop { reason: DropReason::NotLocal, they_see: None }),
+        let way = self.connect_route(flow)?;
+        if way.kind == RouteType::Broadcast || is_limited_broadcast(flow.destination) {
+            // UDP needs SO_BROADCAST, which ordinary clients do not set.
+            let they_see = Some(match self.packet.proto {
+                Proto::Tcp => TheySee::NetworkUnreachable,
+                Proto::Udp => TheySee::PermissionDenied,
+            });
+            return Err(Stop { reason: DropReason::BroadcastDestination, they_see });
         }
+        if !self.stays(&way) {
+            return Err(Stop { reason: DropReason::NotLocal, they_see: None });
+        }
+        Ok(way)
     }
 
     /// `fib_select_path`: the source that goes with a route.

@@ -192,10 +192,9 @@ impl Walk<'_> {
         {
             return martian;
         }
-        let forwarding = self.link_sysctl(LinkSysctl::Forwarding, device) != 0;
         let found = match self.fib_lookup(&flow) {
             Ok(found) => found,
-            Err(error) if forwarding => return ip_error(error),
+            Err(error) if self.forwards(device) => return ip_error(error),
             // Without forwarding every error becomes "host unreachable", and that is silence.
             Err(_) => return RouteInput::Refused(DropReason::NotLocal, None),
         };
@@ -213,7 +212,7 @@ impl Walk<'_> {
             };
         }
         if !forwards_broadcast {
-            if !forwarding {
+            if !self.forwards(device) {
                 return RouteInput::Refused(DropReason::NotLocal, None);
             }
             if route.kind != RouteType::Unicast {
@@ -226,6 +225,10 @@ impl Walk<'_> {
             Ok(()) if is_arp && way_out == Some(device) => martian,
             Ok(()) => RouteInput::Forward(way_out),
         }
+    }
+
+    fn forwards(&mut self, device: Ifindex) -> bool {
+        self.link_sysctl(LinkSysctl::Forwarding, device) != 0
     }
 
     /// The flow of a received packet. The kernel looks for ports only where some rule wants them; in

@@ -20,9 +20,12 @@ impl Walk<'_> {
         self.lookup_hooks();
         let (proto, family) = (self.packet.proto, self.family());
         // An AF_INET6 socket takes IPv4 as well, so IPv4 needs the list of both.
+        let wanted = |of: Proto, holder: Family| {
+            of == proto && (family == Family::Ipv4 || holder == Family::Ipv6)
+        };
         self.gaps(DoubtEffect::MayRedirect, |subject| {
-            matches!(subject, GapSubject::Sockets(of, holder)
-                if *of == proto && (family == Family::Ipv4 || *holder == Family::Ipv6))
+            *subject == GapSubject::SkLookup
+                || matches!(subject, GapSubject::Sockets(of, holder) if wanted(*of, *holder))
         });
         let unbound_matches = self.unbound_matches(arrived);
         let matches = |socket: &Socket| {
