@@ -5,7 +5,7 @@ use canreach_engine::ask::{Ask, AskError, From};
 use canreach_engine::{AddressSet, Answer, Host, answer};
 use canreach_report::json::{self, schema};
 use canreach_report::{IpReport, ListReport, WhyReport};
-use canreach_snapshot::{Family, Netns, Port, Prefix, Proto, Snapshot};
+use canreach_snapshot::{Family, Gap, GapReason, GapSubject, Netns, Port, Prefix, Proto, Snapshot};
 use serde_json::Value;
 
 const MACHINES: [&str; 8] = [
@@ -230,6 +230,22 @@ fn sources_partition_what_was_asked() {
             }
         }
     }
+}
+
+#[test]
+fn addresses_that_could_not_be_read_are_not_absent() {
+    let mut snapshot = machine("offline");
+    assert_eq!(why(&snapshot, 22, None)["verdict"], "no");
+    snapshot.namespaces[0].gaps.push(Gap {
+        subject: GapSubject::Links,
+        reason: GapReason::NeedsRoot,
+        detail: "open a netlink socket: EPERM".to_owned(),
+    });
+    let answer = why(&snapshot, 22, None);
+    assert_eq!(answer["verdict"], "unknown");
+    assert_eq!(answer["complete"], false);
+    assert!(answer["stop"].is_null());
+    assert_eq!(answer["unknown"][0]["what"], "links");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use canreach_engine::{
 };
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    Family, LinkKind, Netns, Prefix, Proto, Snapshot, SocketState, Virtualization,
+    Family, GapSubject, LinkKind, Netns, Prefix, Proto, Snapshot, SocketState, Virtualization,
 };
 
 use crate::report::firewall::FirewallState;
@@ -257,7 +257,7 @@ impl WhyReport {
         command: &str,
     ) -> Self {
         let Some((answer, others)) = answers.split_first() else {
-            return Self::without_address(snapshot, netns, ask);
+            return Self::without_address(snapshot, netns, ask, command);
         };
         let asked = Asked::of(netns, ask, &answer.question);
         let group = deciding_group(answer);
@@ -315,11 +315,21 @@ impl WhyReport {
         }
     }
 
-    /// Nobody can connect, because there is no address to dial.
-    fn without_address(snapshot: &Snapshot, netns: &Netns, ask: &Ask) -> Self {
+    /// Nobody can connect, because there is no address to dial; or, where links or addresses could
+    /// not be read, nobody can say.
+    fn without_address(snapshot: &Snapshot, netns: &Netns, ask: &Ask, command: &str) -> Self {
+        let unread = netns
+            .gaps
+            .iter()
+            .filter(|gap| matches!(gap.subject, GapSubject::Links | GapSubject::Addresses(_)));
+        let mut things: Vec<_> = unread.map(|gap| unknown::of_gap(gap, command)).collect();
+        unknown::tidy(&mut things);
         let family = ask.to.as_ref().map_or(Family::Ipv4, |to| Family::of(to.address));
-        let blocker =
-            NamedBlocker { stage: Stage::Link, code: StopCode::NoLanAddress, subject: None };
+        let blocker = things.is_empty().then_some(NamedBlocker {
+            stage: Stage::Link,
+            code: StopCode::NoLanAddress,
+            subject: None,
+        });
         let sockets = netns.sockets.iter().position(|socket| {
             socket.proto == ask.proto
                 && socket.port == ask.port
@@ -339,11 +349,11 @@ impl WhyReport {
                 networks: Vec::new(),
                 own_address: false,
             },
-            verdict: Verdict::No,
+            verdict: if blocker.is_some() { Verdict::No } else { Verdict::Unknown },
             leaning: None,
             they_see: None,
-            stop: Some(blocker.clone()),
-            blockers: vec![blocker],
+            stop: blocker.clone(),
+            blockers: blocker.into_iter().collect(),
             steps: Vec::new(),
             groups: Vec::new(),
             recent: if listener.is_none() { recent_listener(snapshot, netns, ask) } else { None },
@@ -356,7 +366,7 @@ impl WhyReport {
             instead: None,
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
-            unknown: Vec::new(),
+            unknown: things,
             not_checked: Vec::new(),
         }
     }

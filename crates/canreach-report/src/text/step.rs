@@ -67,6 +67,15 @@ pub(super) fn steps(report: &WhyReport, look: Look) -> Vec<Line> {
 
 fn shown_steps(report: &WhyReport, look: Look) -> Vec<Shown> {
     let mut shown = Vec::new();
+    if report.asked.to.is_none() && report.verdict == Verdict::Unknown {
+        shown.push(Shown {
+            mark: Mark::Unknown,
+            text: "the addresses of this computer: could not be read".to_owned(),
+            code: report.unknown.first().map(|thing| thing.reason),
+            details: Vec::new(),
+        });
+        return shown;
+    }
     if report.asked.to.is_none() {
         shown.push(Shown {
             mark: Mark::Stop,
