@@ -7,33 +7,65 @@ use canreach_snapshot::{Gap, GapReason, GapSubject};
 use crate::netlink::attr::Malformed;
 
 /// Why nothing at all could be read.
+///
+/// The message says it all, what to do included, so the cause is no `source` of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
     /// The namespace that was asked for is not there, or may not be entered.
-    #[error("enter network namespace {name}: {source}")]
+    #[error("{}", refused_namespace(.name, .cause))]
     Netns {
         /// As it was named.
         name: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No netlink socket can be opened, so there is nothing to see.
-    #[error("open a netlink socket: {source}")]
+    #[error(
+        "open a netlink socket: {cause}; nothing of the network can be read without one, so run \
+         canreach outside of the sandbox that forbids it"
+    )]
     Netlink {
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
+fn refused_namespace(name: &str, cause: &io::Error) -> String {
+    match cause.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => format!(
+            "there is no network namespace `{name}`: give a name that `ip netns` lists, the number of \
+             a running process, or a path"
+        ),
+        // What setns(2) says of any other file.
+        Some(libc::EINVAL) => format!("`{name}` is not a network namespace"),
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("enter network namespace {name}: {cause}; this needs root")
+        }
+        _ => format!("enter network namespace {name}: {cause}"),
+    }
+}
+
 impl CollectError {
+    /// Whether what was asked for is not there, rather than out of reach.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Netns { cause, .. } => {
+                matches!(cause.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EINVAL))
+            }
+            Self::Netlink { .. } => false,
+        }
+    }
+
     /// The gap that is left where other namespaces could be read.
     pub(crate) fn gap(&self, name: String) -> Gap {
-        let (Self::Netns { source, .. } | Self::Netlink { source }) = self;
-        let reason = match source.raw_os_error() {
+        let (Self::Netns { cause, .. } | Self::Netlink { cause }) = self;
+        let reason = match cause.raw_os_error() {
             Some(libc::ENOENT | libc::ESRCH) => GapReason::Vanished,
-            _ => os_reason(source),
+            _ => os_reason(cause),
         };
-        Gap { subject: GapSubject::Netns(name), reason, detail: self.to_string() }
+        let detail = format!("enter network namespace {name}: {cause}");
+        Gap { subject: GapSubject::Netns(name), reason, detail }
     }
 }
 

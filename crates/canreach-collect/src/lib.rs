@@ -87,7 +87,7 @@ fn read_others(scope: &Scope, namespaces: &mut Vec<Netns>, gaps: &mut Vec<Gap>) 
             if id != found.id {
                 return Err(CollectError::Netns {
                     name: found.name.clone(),
-                    source: io::Error::from_raw_os_error(libc::ESRCH),
+                    cause: io::Error::from_raw_os_error(libc::ESRCH),
                 });
             }
             netns::inside(&file, &found.name, || namespace::read(scope))

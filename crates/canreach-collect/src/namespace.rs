@@ -48,7 +48,7 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     }
     match rtnetlink {
         // Neither side of any question can be seen.
-        Err(source) if netns.sockets.is_empty() => Err(CollectError::Netlink { source }),
+        Err(cause) if netns.sockets.is_empty() => Err(CollectError::Netlink { cause }),
         _ => Ok(Reading { netns, privileged }),
     }
 }

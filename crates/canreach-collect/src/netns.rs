@@ -54,7 +54,7 @@ pub(crate) fn locate(choice: &NetnsChoice) -> Option<(PathBuf, String)> {
 
 /// Opens a namespace.
 pub(crate) fn open(path: &Path, name: &str) -> Result<(File, NetnsId), CollectError> {
-    let refused = |source| CollectError::Netns { name: name.to_owned(), source };
+    let refused = |cause| CollectError::Netns { name: name.to_owned(), cause };
     let file = File::open(path).map_err(refused)?;
     let id = file.metadata().map(|metadata| NetnsId(metadata.ino())).map_err(refused)?;
     Ok((file, id))
@@ -66,7 +66,7 @@ pub(crate) fn inside<T: Send>(
     name: &str,
     work: impl FnOnce() -> Result<T, CollectError> + Send,
 ) -> Result<T, CollectError> {
-    let refused = |source| CollectError::Netns { name: name.to_owned(), source };
+    let refused = |cause| CollectError::Netns { name: name.to_owned(), cause };
     std::thread::scope(|scope| {
         let entered = std::thread::Builder::new().spawn_scoped(scope, || {
             // Also checks that the file is a network namespace at all (EINVAL otherwise).
@@ -229,6 +229,9 @@ mod tests {
         let choice = NetnsChoice::Name("no-such-namespace".to_owned());
         let (path, name) = locate(&choice).expect("it is not the own one");
         let error = open(&path, &name).expect_err("nobody made it").to_string();
-        assert!(error.starts_with("enter network namespace no-such-namespace: "), "{error}");
+        assert!(
+            error.starts_with("there is no network namespace `no-such-namespace`: "),
+            "{error}"
+        );
     }
 }

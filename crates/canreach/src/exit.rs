@@ -46,13 +46,9 @@ impl Exit {
 
     /// The exit of an error: what the person can correct on the command line is a usage error.
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
-        let absent = |error: &CollectError| match error {
-            CollectError::Netns { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            CollectError::Netlink { .. } => false,
-        };
         let usage = error.is::<UsageError>()
             || error.is::<AskError>()
-            || error.downcast_ref::<CollectError>().is_some_and(absent);
+            || error.downcast_ref::<CollectError>().is_some_and(CollectError::is_usage);
         if usage { Self::Usage } else { Self::Internal }
     }
 }

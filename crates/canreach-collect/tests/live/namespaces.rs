@@ -1,5 +1,6 @@
 //! Finding namespaces, and asking for one by each of its names.
 
+use std::error::Error;
 use std::io::ErrorKind;
 
 use canreach_collect::{CollectError, NetnsChoice, Scope, SocketScope, collect};
@@ -17,7 +18,8 @@ fn every_namespace_of_a_process_is_found_and_named() {
         let id = namespace.read().id;
         let mut all = snapshot.namespaces.iter();
         let found = all.find(|netns| netns.id == id).expect("its holder runs");
-        assert_eq!(found.name.as_deref(), Some(&*format!("cat ({})", namespace.pid().0)));
+        let process = format!(" ({})", namespace.pid().0);
+        assert!(found.name.as_ref().is_some_and(|name| name.ends_with(&process)), "{found:?}");
         assert!(!found.own);
         assert_eq!(found.links.len(), 1);
     }
@@ -54,8 +56,11 @@ fn what_is_no_namespace_is_refused_with_its_name() {
         (NetnsChoice::Path("/dev/null".into()), ErrorKind::InvalidInput, "/dev/null".to_owned()),
     ] {
         match collect(&Scope { netns, ..everything() }) {
-            Err(CollectError::Netns { name, source }) => {
-                assert_eq!((name, source.kind()), (wanted, kind));
+            Err(error) => {
+                assert!(error.is_usage() && error.to_string().contains(&wanted), "{error}");
+                assert!(error.source().is_none(), "the message says it all: {error}");
+                let CollectError::Netns { name, cause } = error else { panic!("{error}") };
+                assert_eq!((name, cause.kind()), (wanted, kind));
             }
             other => panic!("{other:?}"),
         }
