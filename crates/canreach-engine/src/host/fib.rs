@@ -38,6 +38,8 @@ pub struct Fib {
 struct Usability {
     /// Links whose nexthops without carrier are not used.
     ignores_linkdown: BTreeSet<Ifindex>,
+    /// So do all links.
+    all_ignore_linkdown: bool,
     blackhole_objects: BTreeSet<u32>,
 }
 
@@ -116,7 +118,7 @@ impl Usability {
         let set = |value: Option<i64>| value.is_some_and(|value| value != 0);
         // IPv6 reads the link's value alone, IPv4 that of `all` as well (`IN_DEV_ORCONF`).
         let all = family == Family::Ipv4 && set(netns.sysctls.all.get(&sysctl).copied());
-        let ignores = |name: &str| all || set(netns.sysctls.of_link(sysctl, name));
+        let ignores = |name: &str| set(netns.sysctls.of_link(sysctl, name));
         let objects = netns.nexthops.iter().filter(|object| object.blackhole);
         Self {
             ignores_linkdown: netns
@@ -125,6 +127,7 @@ impl Usability {
                 .filter(|link| ignores(&link.name))
                 .map(|link| link.ifindex)
                 .collect(),
+            all_ignore_linkdown: all,
             blackhole_objects: objects.map(|object| object.id).collect(),
         }
     }
@@ -143,9 +146,13 @@ impl Usability {
         let exits: Vec<_> = usable.collect();
         let kind = WayKind::of(route.kind).filter(|_| verdict == CandidateVerdict::Way);
         let way = kind.map(|kind| {
-            let mut ways_out = exits.clone();
-            ways_out.sort_unstable();
-            ways_out.dedup();
+            // In the order of the nexthops: some lookups take the first.
+            let mut ways_out: Vec<Exit> = Vec::new();
+            for exit in &exits {
+                if !ways_out.contains(exit) {
+                    ways_out.push(*exit);
+                }
+            }
             let mut all: Vec<_> = route.nexthops.iter().filter_map(|hop| hop.ifindex).collect();
             all.sort_unstable();
             all.dedup();
@@ -170,8 +177,8 @@ impl Usability {
 
     fn exit(&self, nexthop: &NextHop) -> Option<Exit> {
         let link = nexthop.ifindex?;
-        let no_carrier =
-            nexthop.flags.has(NextHopFlags::LINK_DOWN) && self.ignores_linkdown.contains(&link);
+        let no_carrier = nexthop.flags.has(NextHopFlags::LINK_DOWN)
+            && (self.all_ignore_linkdown || self.ignores_linkdown.contains(&link));
         let usable = !nexthop.flags.has(NextHopFlags::DEAD) && !no_carrier;
         usable.then_some(Exit { link, gateway: nexthop.gateway })
     }

@@ -242,9 +242,9 @@ impl<'a> Host<'a> {
             self.sysctl_gaps.get(name.as_str()).copied()
         };
         let needs_all = sysctl.combinator() != Combinator::Link;
-        let missing =
-            (own.is_none() || (needs_all && all.is_none())) && !self.sysctl_gaps.is_empty();
-        let gap = missing.then(|| gap(&link.name).or_else(|| gap("all"))).flatten();
+        let of_all = || if needs_all { gap("all") } else { None };
+        let known = self.sysctl_gaps.is_empty();
+        let gap = if known { None } else { gap(&link.name).or_else(of_all) };
         Setting { value, gap }
     }
 
@@ -254,7 +254,7 @@ impl<'a> Host<'a> {
         let value = self.netns.sysctls.all.get(&sysctl).copied();
         let family = if sysctl.is_ipv6() { "ipv6" } else { "ipv4" };
         let name = format!("net.{family}.conf.all.{}", sysctl.name());
-        let gap = if value.is_none() { self.sysctl_gaps.get(name.as_str()).copied() } else { None };
+        let gap = self.sysctl_gaps.get(name.as_str()).copied();
         Setting { value: value.unwrap_or(0), gap }
     }
 
@@ -262,7 +262,7 @@ impl<'a> Host<'a> {
     #[must_use]
     pub fn sysctl(&self, sysctl: GlobalSysctl) -> Setting {
         let value = self.netns.sysctls.global.get(&sysctl).copied();
-        let gap = if value.is_none() { self.sysctl_gaps.get(sysctl.name()).copied() } else { None };
+        let gap = self.sysctl_gaps.get(sysctl.name()).copied();
         Setting { value: value.unwrap_or(0), gap }
     }
 

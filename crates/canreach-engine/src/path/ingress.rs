@@ -21,9 +21,6 @@ pub(crate) fn ingress(host: &Host<'_>, arrival: &Link) -> Finding {
     let passes = |ifindex: Ifindex| {
         ifindex == arrival.ifindex
             || host.link(ifindex).is_some_and(|link| link.master == Some(arrival.ifindex))
-            || arrival.master.is_some_and(|master| {
-                master == ifindex && host.vrf_of(arrival).is_some_and(|(vrf, _)| vrf == master)
-            })
     };
     let mut doubts = Vec::new();
     let mut add = |reason, effect, subject| {

@@ -20,7 +20,7 @@ use crate::host::flow::{Found, Term, WayKind};
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::hook::gap_doubts;
-use crate::path::reply::{AnswerKey, flows, is_source};
+use crate::path::reply::{AnswerKey, flows, is_source, link_local_sources};
 use crate::path::route_input::{Origin, RouteInput, is_broadcast_of, route_input};
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
@@ -57,12 +57,14 @@ pub(crate) fn link_input(
             found.partition.push((set, stop));
         }
     }
-    if !asked.to.is_multicast() {
-        let refused = refused_by_client(host, sets, client, link.ifindex);
-        let seen = Some(TheySee::NetworkUnreachable);
-        let end = Finding::end(stage, DropReason::BroadcastDestination, None, seen);
-        found.partition.push((refused, end));
-    }
+    let refused = refused_by_client(host, sets, client, link.ifindex);
+    let reason = if asked.to.is_multicast() {
+        DropReason::MulticastDestination
+    } else {
+        DropReason::BroadcastDestination
+    };
+    let end = Finding::end(stage, reason, None, Some(TheySee::NetworkUnreachable));
+    found.partition.push((refused, end));
     if asked.family == Family::Ipv6 {
         let off = host.link_sysctl(LinkSysctl::V6DisableIpv6, link);
         if let Some(gap) = off.gap {
@@ -92,7 +94,9 @@ pub(crate) fn link_input(
     if let Some(prefix) = near.filter(|_| !unresolved && !to_many) {
         match asked.family {
             Family::Ipv4 => arp(host, sets, asked, (prefix, routed), &mut found),
-            Family::Ipv6 => neighbor_solicitation(host, sets, asked, routed, &mut found),
+            Family::Ipv6 => {
+                neighbor_solicitation(host, sets, asked, (prefix, routed), &mut found);
+            }
         }
     }
     found.partition.push((PacketSet::ALL, Finding::pass(stage, subject)));
@@ -147,12 +151,10 @@ pub(crate) fn seen_unresolved(
         (Proto::Tcp, Family::Ipv6) => {
             // A client of a link-local address is bound to its link, and the error its own kernel
             // makes comes in by `lo` (`tcp_v6_err`): it does not find the socket.
-            let low = 0xfe80_u128 << 112;
             let near = if matches!(to, IpAddr::V6(to) if to.is_unicast_link_local()) {
                 PacketSet::ALL
             } else {
-                let range = [(low, low | (u128::MAX >> 10))];
-                sets.from_sources(&AddressSet::from_ranges(Family::Ipv6, range))
+                link_local_sources(sets)
             };
             let far = sets.not(near);
             vec![(near, TheySee::Timeout), (far, TheySee::HostUnreachable)]
@@ -179,16 +181,17 @@ fn arp(
     (prefix, routed): (Prefix, &RouteInput),
     found: &mut LinkInput,
 ) {
-    let neighbors =
-        sets.from_sources(&AddressSet::from_prefixes(Family::Ipv4, on_link_around(host, asked)));
-    let strangers = sets.not(neighbors);
-    found.partition.extend(arp_rules(host));
-    // ARP is routed without ports.
+    let (neighbors, strangers) = askers(host, sets, asked);
+    let router = router_in(host, prefix);
+    let asking = if router.is_some() { sets.or(neighbors, strangers) } else { neighbors };
+    found.partition.extend(arp_rules(host, asking));
+    // ARP is routed without ports, and as what came in by the link itself, not by its VRF.
+    let asked = &Asked { routed_link: asked.link, ..*asked };
     let packet = Origin { source: Term::AnySource, has_ports: false };
     let own = route_input(host, sets, asked, packet);
     ask(host, sets, asked, (routed, &own), (neighbors, None), found);
     // Others: the router that asks is a neighbour of an address we cannot know.
-    if let Some(router) = router_in(host, prefix) {
+    if let Some(router) = router {
         let by_router = Origin { source: Term::Is(router), has_ports: false };
         let by_router = route_input(host, sets, asked, by_router);
         ask(host, sets, asked, (routed, &by_router), (strangers, Some(router)), found);
@@ -385,7 +388,7 @@ fn proxies(host: &Host<'_>, asked: &Asked<'_>) -> bool {
 }
 
 /// Rules that see ARP.
-fn arp_rules(host: &Host<'_>) -> Partition {
+fn arp_rules(host: &Host<'_>, asking: PacketSet) -> Partition {
     let chains = host.netns().firewall.chains.iter().enumerate();
     let doubts: Vec<_> = chains
         .filter(|(_, chain)| chain.family == NfFamily::Arp && !chain.is_idle())
@@ -399,21 +402,25 @@ fn arp_rules(host: &Host<'_>) -> Partition {
     if doubts.is_empty() {
         return Partition::new();
     }
-    vec![(PacketSet::ALL, Finding::doubtful(Stage::Link, doubts))]
+    vec![(asking, Finding::doubtful(Stage::Link, doubts))]
 }
 
-/// Prefixes of the link that hold the address dialled.
-fn on_link_around(host: &Host<'_>, asked: &Asked<'_>) -> Vec<Prefix> {
+/// Who asks for the address: neighbours themselves, and for all others a router.
+fn askers(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>) -> (PacketSet, PacketSet) {
     let prefixes = host.on_link(asked.link.ifindex).iter().copied();
-    prefixes.filter(|prefix| prefix.contains(asked.to)).collect()
+    let around = prefixes.filter(|prefix| prefix.contains(asked.to));
+    let neighbors = sets.from_sources(&AddressSet::from_prefixes(asked.family, around));
+    (neighbors, sets.not(neighbors))
 }
 
 /// An address that a router of a prefix could have: the lowest that is not ours.
 fn router_in(host: &Host<'_>, prefix: Prefix) -> Option<u128> {
     let (low, high) = prefix.range();
-    let first = if prefix.length() < 31 { low + 1 } else { low };
-    let inside = AddressSet::from_ranges(Family::Ipv4, [(first, high)]);
-    let free = inside.difference(&host.own_addresses(Family::Ipv4));
+    let family = prefix.family();
+    let has_network_address = family == Family::Ipv4 && prefix.length() < 31;
+    let first = if has_network_address { low + 1 } else { low };
+    let inside = AddressSet::from_ranges(family, [(first, high)]);
+    let free = inside.difference(&host.own_addresses(family));
     free.ranges().first().map(|(low, _)| *low)
 }
 
@@ -422,28 +429,32 @@ fn neighbor_solicitation(
     host: &Host<'_>,
     sets: &mut Diagram,
     asked: &Asked<'_>,
-    routed: &RouteInput,
+    (prefix, routed): (Prefix, &RouteInput),
     found: &mut LinkInput,
 ) {
+    let (neighbors, strangers) = askers(host, sets, asked);
+    // Without a router in the prefix, nobody asks for others.
+    let asking =
+        if router_in(host, prefix).is_some() { sets.or(neighbors, strangers) } else { neighbors };
     let addresses = &host.netns().addresses;
-    let master = asked.vrf.map(|(master, _)| master);
-    let here = |ifindex: Ifindex| ifindex == asked.link.ifindex || Some(ifindex) == master;
-    let mut entries = host.entries_of(asked.to).filter(|index| here(addresses[*index].ifindex));
-    if let Some(index) = entries.next() {
+    let on =
+        |link: Ifindex| host.entries_of(asked.to).find(|index| addresses[*index].ifindex == link);
+    let master = || asked.vrf.and_then(|(master, _)| on(master));
+    if let Some(index) = on(asked.link.ifindex).or_else(master) {
         if addresses[index].is_tentative() {
             let seen = Some(TheySee::HostUnreachable);
             let subject = Some(Subject::Address(index));
             let stop = Finding::stop(Stage::Link, DropReason::Tentative, subject, seen);
-            found.partition.push((PacketSet::ALL, stop));
+            found.partition.push((asking, stop));
         }
         return;
     }
     if is_anycast(host, asked) || is_proxied(host, asked) {
         return;
     }
-    found.unresolved_if_stopped = PacketSet::ALL;
+    found.unresolved_if_stopped = asking;
     let stopped = stopped(sets, routed);
-    let accepted = sets.not(stopped);
+    let accepted = sets.difference(asking, stopped);
     found.partition.push((accepted, silent(None)));
 }
 

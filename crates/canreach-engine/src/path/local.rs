@@ -10,18 +10,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, GapSubject, Ifindex, Port, Proto};
+use canreach_snapshot::{Family, Ifindex, LinkKind, Port, Proto};
 
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
+use crate::host::policy::Lookup;
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
-use crate::path::hook::gap_doubts;
 use crate::path::ingress::ingress;
 use crate::path::input::input;
 use crate::path::output::{Sender, connect, output};
 use crate::path::prerouting::prerouting;
-use crate::path::reply::{AnswerKey, is_source};
+use crate::path::reply::{AnswerKey, is_source, select_address, stays_inside};
 use crate::path::route_input::{group, table_doubts};
 use crate::path::stage::{Finding, Partition, needs_strict, silence};
 use crate::{DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
@@ -58,7 +58,7 @@ pub(crate) fn local_input(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked
     let mut path = LocalInput {
         partitions: vec![
             vec![(PacketSet::ALL, connect(host))],
-            vec![(PacketSet::ALL, unread_tables(host, family))],
+            vec![(PacketSet::ALL, table_doubts(host, family, true))],
         ],
         to,
         source: to,
@@ -74,15 +74,6 @@ pub(crate) fn local_input(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked
     stage(prerouting(host, family));
     stage(input(host, family));
     path
-}
-
-/// Doubts about what the route is looked up in: links too, for a client's packet starts with it.
-fn unread_tables(host: &Host<'_>, family: Family) -> Finding {
-    let effect = DoubtEffect::MayRedirect;
-    let links = |subject: &GapSubject| *subject == GapSubject::Links;
-    let mut finding = table_doubts(host, family);
-    finding.doubts.extend(gap_doubts(host, Stage::Route, effect, links));
-    finding
 }
 
 const fn loopback(family: Family) -> IpAddr {
@@ -124,13 +115,17 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
         split: asked.split,
     };
     let mut parts = Partition::new();
-    for (set, found) in host.look_up(sets, &flow, PacketSet::ALL) {
+    for (set, found) in look_up_output(host, sets, &flow, PacketSet::ALL) {
+        let limited = asked.to == IpAddr::V4(Ipv4Addr::BROADCAST);
+        if limited || !is_local(host, family, found) {
+            parts.push((set, dispatch(host, asked, found, path)));
+            continue;
+        }
         let source = source_for(host, family, asked.to, found);
         let again = Flow { source: Term::Is(address_value(source)), ..flow };
-        for (set, found) in host.look_up(sets, &again, set) {
+        for (set, found) in look_up_output(host, sets, &again, set) {
             let finding = if family == Family::Ipv4
                 && matches!(found, Found::Route { .. })
-                && source == asked.to
                 && is_local(host, family, found)
                 && !is_source(host, source, asked.split)
             {
@@ -147,21 +142,43 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
     path.partitions.push(parts);
 }
 
-fn is_local(host: &Host<'_>, family: Family, found: Found) -> bool {
-    matches!(found, Found::Route { way, .. }
-        if matches!(host.fib(family).way(way).kind, WayKind::Local | WayKind::Anycast))
+/// The lookup of what this machine sends: by a link of a VRF, it belongs to the VRF.
+fn look_up_output(host: &Host<'_>, sets: &mut Diagram, flow: &Flow, within: PacketSet) -> Lookup {
+    let link = flow.oif.and_then(|oif| host.link(oif));
+    let vrf_table = link.and_then(|link| host.vrf_of(link)).map(|(_, table)| table);
+    if flow.strict && link.is_some_and(|link| link.kind == LinkKind::Vrf) {
+        // A VRF's own link has no link-local neighbours (`vrf_link_scope_lookup`).
+        let none = Found::Refused { refusal: Refusal::NoRoute, route: None, rule: None };
+        return vec![(within, none)];
+    }
+    host.look_up(sets, &Flow { vrf_table, ..*flow }, within)
 }
 
-/// The source of the matched route, else the address dialled itself.
+fn is_local(host: &Host<'_>, family: Family, found: Found) -> bool {
+    let Found::Route { way, .. } = found else { return false };
+    let way = host.fib(family).way(way);
+    match way.kind {
+        WayKind::Local => true,
+        WayKind::Anycast if family == Family::Ipv6 => true,
+        WayKind::Unicast | WayKind::Anycast | WayKind::Multicast => stays_inside(host, way),
+        WayKind::Broadcast => false,
+    }
+}
+
+/// The source of the matched route, else the address dialled itself. A route that is not local but
+/// leaves by `lo` gives the source of that link.
 fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> IpAddr {
-    let preferred = match found {
-        Found::Route { way, .. } if is_local(host, family, found) => {
-            host.fib(family).way(way).preferred_source
-        }
-        Found::Route { .. } | Found::Refused { .. } => None,
-    };
+    let Found::Route { way, .. } = found else { return to };
+    let way = host.fib(family).way(way);
     // An own IPv6 address is its own best source (RFC 6724, rule 1).
-    preferred.filter(|_| family == Family::Ipv4).unwrap_or(to)
+    if family == Family::Ipv6 || !is_local(host, family, found) {
+        return to;
+    }
+    let of_link = || {
+        let exit = way.exits.first().filter(|_| way.kind != WayKind::Local)?;
+        select_address(host, exit.link, exit.gateway, way.scope)
+    };
+    way.preferred_source.or_else(of_link).unwrap_or(to)
 }
 
 fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalInput) -> Finding {
@@ -196,6 +213,12 @@ fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalIn
                     }
                 }
                 WayKind::Broadcast => to_everyone(asked, subject),
+                WayKind::Unicast | WayKind::Anycast | WayKind::Multicast
+                    if stays_inside(host, way) =>
+                {
+                    path.device = Some(LOOPBACK_IFINDEX);
+                    Finding::pass(stage, subject)
+                }
                 WayKind::Unicast | WayKind::Anycast | WayKind::Multicast => {
                     Finding::end(stage, DropReason::NotLocal, subject, None)
                 }
@@ -271,7 +294,7 @@ pub(crate) fn local_reply(host: &Host<'_>, sets: &mut Diagram, answer: LocalAnsw
         return vec![(PacketSet::ALL, stop(DropReason::ReplySourceNotLocal, None))];
     }
     let mut parts = Partition::new();
-    for (set, found) in host.look_up(sets, &answer_flow(answer), PacketSet::ALL) {
+    for (set, found) in look_up_output(host, sets, &answer_flow(answer), PacketSet::ALL) {
         let family = Family::of(answer.to);
         let finding = match found {
             Found::Route { way, .. } if is_local(host, family, found) => {
@@ -287,6 +310,12 @@ pub(crate) fn local_reply(host: &Host<'_>, sets: &mut Diagram, answer: LocalAnsw
             Found::Route { .. } => {
                 let subject = answer.key.device.map(Subject::Link);
                 stop(DropReason::NoReplyRoute, subject)
+            }
+            // Looked for on `lo`, where it is.
+            Found::Refused { .. }
+                if family == Family::Ipv4 && answer.key.device == Some(LOOPBACK_IFINDEX) =>
+            {
+                Finding::pass(stage, None)
             }
             Found::Refused { route, rule, .. } => {
                 let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));

@@ -388,7 +388,6 @@ fn unreachable_instead(
                 let unreachable = stop.they_see == Some(TheySee::HostUnreachable);
                 if unreachable { PacketSet::ALL } else { PacketSet::NONE }
             }
-            Some(stop) if nobody_asks(stop.reason) => PacketSet::NONE,
             Some(_) => unresolved,
         };
         parts.push((sets.difference(*set, changes), finding.clone()));
@@ -403,11 +402,6 @@ fn unreachable_instead(
     }
     parts.retain(|(set, _)| !set.is_empty());
     parts
-}
-
-/// Stops at addresses that nobody resolves.
-const fn nobody_asks(reason: DropReason) -> bool {
-    matches!(reason, DropReason::BroadcastDestination | DropReason::MulticastDestination)
 }
 
 /// The layout of tables local and main was not read: what both agree in holds, the rest is unknown.

@@ -115,7 +115,11 @@ pub(crate) fn way_back(
     }
     let mut parts = Vec::new();
     for (within, flow) in flows(host, sets, asked, key) {
-        let flow = with_error_source(host, asked, key, flow);
+        // A VRF's own link has no link-local neighbours (`vrf_link_scope_lookup`).
+        if asked.link.kind == LinkKind::Vrf && flow.strict && key.device.is_none() {
+            parts.push((within, none.clone()));
+            continue;
+        }
         let assumed =
             key.device.filter(|_| asked.family == Family::Ipv4 && flow.vrf_table.is_none());
         for (set, found) in host.look_up(sets, &flow, within) {
@@ -129,7 +133,9 @@ pub(crate) fn way_back(
             let near = sets.from_sources(&AddressSet::from_prefixes(asked.family, prefixes));
             let there = sets.and(set, near);
             let elsewhere = sets.difference(set, near);
-            let back = if is_arrival(host, asked, device) {
+            let back = if host.link(device).is_some_and(|device| device.is_loopback()) {
+                WayBack::None { route: None, rule: None }
+            } else if is_arrival(host, asked, device) {
                 WayBack::Back { way: None }
             } else {
                 WayBack::By { link: device, vpn: is_vpn(host, device) }
@@ -183,27 +189,13 @@ pub(crate) fn flows(
     match asked.family {
         Family::Ipv4 => vec![(PacketSet::ALL, flow)],
         Family::Ipv6 => {
-            let low = 0xfe80_u128 << 112;
-            let link_local =
-                AddressSet::from_ranges(Family::Ipv6, [(low, low | (u128::MAX >> 10))]);
-            let near = sets.from_sources(&link_local);
+            let near = link_local_sources(sets);
             let far = sets.not(near);
             let oif = Some(asked.link.ifindex);
             let vrf_table = asked.vrf.map(|(_, table)| table);
             vec![(near, Flow { oif, strict: true, vrf_table, ..flow }), (far, flow)]
         }
     }
-}
-
-/// An ICMPv6 error of routing has a source of the arrival link, and is routed with it
-/// (`icmp6_send`, `ipv6_dev_get_saddr`).
-fn with_error_source(host: &Host<'_>, asked: &Asked<'_>, key: &AnswerKey, flow: Flow) -> Flow {
-    if key.source.is_some() || key.protocol != icmp_number(Family::Ipv6) {
-        return flow;
-    }
-    // Only the lookup for link-local peers is strict.
-    let chosen = candidates_ipv6(host, asked.link.ifindex, flow.strict).next();
-    Flow { source: chosen.map_or(flow.source, |source| Term::Is(address_value(source))), ..flow }
 }
 
 fn judge(
@@ -223,7 +215,8 @@ fn judge(
         WayKind::Anycast => asked.family == Family::Ipv6,
         WayKind::Unicast | WayKind::Multicast => false,
     };
-    if nowhere {
+    let inside = stays_inside(host, way);
+    if nowhere || inside {
         return WayBack::None { route: Some(route), rule: None };
     }
     let exits = || way.exits.iter().filter(|exit| oif.is_none_or(|oif| oif == exit.link));
@@ -242,6 +235,13 @@ fn judge(
         return WayBack::By { link: first.link, vpn };
     }
     WayBack::Back { way: Some(number) }
+}
+
+/// What leaves by the loopback link comes back in, whatever the type of its route (`RTCF_LOCAL` in
+/// `__mkroute_output`).
+pub(crate) fn stays_inside(host: &Host<'_>, way: &Way) -> bool {
+    let is_loopback = |link: Ifindex| host.link(link).is_some_and(|link| link.is_loopback());
+    !way.exits.is_empty() && way.exits.iter().all(|exit| is_loopback(exit.link))
 }
 
 /// A source in 127.0.0.0/8 does not leave by a link that is no loopback (`__mkroute_output`).
@@ -292,19 +292,51 @@ pub(crate) fn seen_refusals(
     // Rules at output could stop the message.
     let hooks = output(host, asked.family, Sender::Kernel(asked.link.ifindex));
     let heard = Some(refusal).filter(|_| hooks.doubts.is_empty());
-    way_back(host, sets, asked, key)
-        .into_iter()
-        .map(|(set, way)| {
-            let seen = match way {
-                WayBack::Back { .. } => heard,
-                WayBack::None { .. } | WayBack::SourceNotLocal | WayBack::By { vpn: true, .. } => {
-                    Some(asked.silence())
-                }
-                WayBack::By { vpn: false, .. } | WayBack::Multipath { .. } => None,
-            };
-            (set, seen)
-        })
-        .collect()
+    let mut seen = Vec::new();
+    for (within, sources) in error_sources(host, sets, asked, key) {
+        let mut agreed: Option<Vec<(PacketSet, Option<TheySee>)>> = None;
+        for source in sources {
+            let key = AnswerKey { source, ..*key };
+            let ways = way_back(host, sets, asked, &key).into_iter();
+            let by_source: Vec<_> =
+                ways.map(|(set, way)| (set, seen_by(&way, heard, asked.silence()))).collect();
+            agreed = Some(match agreed {
+                None => by_source,
+                Some(known) => agreement(sets, &known, &by_source),
+            });
+        }
+        for (set, they_see) in agreed.into_iter().flatten() {
+            seen.push((sets.and(set, within), they_see));
+        }
+    }
+    seen
+}
+
+fn seen_by(way: &WayBack, heard: Option<TheySee>, silence: TheySee) -> Option<TheySee> {
+    match way {
+        WayBack::Back { .. } => heard,
+        WayBack::None { .. } | WayBack::SourceNotLocal | WayBack::By { vpn: true, .. } => {
+            Some(silence)
+        }
+        WayBack::By { vpn: false, .. } | WayBack::Multipath { .. } => None,
+    }
+}
+
+/// Where two partitions say the same, that; elsewhere no telling.
+fn agreement(
+    sets: &mut Diagram,
+    one: &[(PacketSet, Option<TheySee>)],
+    other: &[(PacketSet, Option<TheySee>)],
+) -> Vec<(PacketSet, Option<TheySee>)> {
+    let mut agreed = Vec::new();
+    for (set, seen) in one {
+        for (other_set, other_seen) in other {
+            let both = sets.and(*set, *other_set);
+            agreed.push((both, seen.filter(|_| seen == other_seen)));
+        }
+    }
+    agreed.retain(|(set, _)| !set.is_empty());
+    agreed
 }
 
 /// The reply stage and, for answers that get out, the output stage.
@@ -405,7 +437,7 @@ fn chosen_ipv4(host: &Host<'_>, link: Ifindex, way: Option<&Way>) -> Vec<Option<
 
 /// `inet_select_addr`: the first primary address of the link that reaches far enough, one of the
 /// router's subnet before others; without one there, the first of any link.
-fn select_address(
+pub(crate) fn select_address(
     host: &Host<'_>,
     link: Ifindex,
     gateway: Option<IpAddr>,
@@ -463,9 +495,7 @@ fn chosen_ipv6(
             candidates.next() == Some(asked.to) && candidates.next().is_none()
         })
     };
-    let low = 0xfe80_u128 << 112;
-    let link_local = AddressSet::from_ranges(Family::Ipv6, [(low, low | (u128::MAX >> 10))]);
-    let near = sets.from_sources(&link_local);
+    let near = link_local_sources(sets);
     let far = sets.not(near);
     match (only(true), only(false)) {
         (true, true) => PacketSet::ALL,
@@ -473,6 +503,81 @@ fn chosen_ipv6(
         (false, true) => far,
         (false, false) => PacketSet::NONE,
     }
+}
+
+/// The sources an error could have. For ICMPv6 the kernel chooses one before it looks for a route
+/// (`icmp6_send`), and the route may depend on it.
+fn error_sources(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+) -> Vec<(PacketSet, Vec<Option<IpAddr>>)> {
+    if key.protocol != icmp_number(Family::Ipv6) {
+        return vec![(PacketSet::ALL, vec![key.source])];
+    }
+    let addresses = &host.netns().addresses;
+    let near_link =
+        |index: usize| !is_link_local(asked.to) || addresses[index].ifindex == asked.link.ifindex;
+    let is_own =
+        host.entries_of(asked.to).any(|index| !addresses[index].is_tentative() && near_link(index));
+    if is_own {
+        return vec![(PacketSet::ALL, vec![Some(asked.to)])];
+    }
+    let unsourced = AnswerKey { source: None, ..*key };
+    let mut parts = Vec::new();
+    let mut preferred = PacketSet::NONE;
+    for (within, flow) in flows(host, sets, asked, &unsourced) {
+        for (set, found) in host.look_up(sets, &flow, within) {
+            let Found::Route { way, .. } = found else { continue };
+            if host.fib(asked.family).way(way).preferred_source.is_some() {
+                preferred = sets.or(preferred, set);
+            }
+        }
+    }
+    parts.push((preferred, vec![None]));
+    let link_local = link_local_sources(sets);
+    let near = sets.difference(link_local, preferred);
+    let far = sets.or(link_local, preferred);
+    let far = sets.not(far);
+    parts.push((near, first_tier(host, asked, true)));
+    parts.push((far, first_tier(host, asked, false)));
+    parts
+}
+
+/// Candidates for the source of an ICMPv6 error: those of the arrival link before others, those that
+/// are not deprecated before those that are (`ipv6_dev_get_saddr`).
+fn first_tier(host: &Host<'_>, asked: &Asked<'_>, near: bool) -> Vec<Option<IpAddr>> {
+    let vrf = |ifindex: Ifindex| host.link(ifindex).and_then(|link| host.vrf_of(link));
+    let tier = |on_link: bool, deprecated: bool| {
+        let own = host.netns().addresses.iter().filter(move |own| {
+            let here = own.ifindex == asked.link.ifindex;
+            let IpAddr::V6(address) = own.address() else { return false };
+            here == on_link
+                && (here || (!near && vrf(own.ifindex) == asked.vrf))
+                && own.flags.has(AddressFlags::DEPRECATED) == deprecated
+                && !own.is_tentative()
+                && !address.is_loopback()
+                && address.is_unicast_link_local() == near
+        });
+        own.map(|own| Some(own.address())).collect::<Vec<_>>()
+    };
+    [(true, false), (false, false), (true, true), (false, true)]
+        .into_iter()
+        .map(|(on_link, deprecated)| tier(on_link, deprecated))
+        .find(|tier| !tier.is_empty())
+        .unwrap_or_else(|| vec![None])
+}
+
+const fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Packets from fe80::/10.
+pub(crate) fn link_local_sources(sets: &mut Diagram) -> PacketSet {
+    let low = 0xfe80_u128 << 112;
+    let range = (low, low | (u128::MAX >> 10));
+    sets.from_sources(&AddressSet::from_ranges(Family::Ipv6, [range]))
 }
 
 /// Addresses of a link that the kernel may choose as a source: for link-local peers, or for others.

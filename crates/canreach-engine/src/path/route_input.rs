@@ -11,7 +11,9 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, GapSubject, Ifindex, LinkKind, LinkSysctl, Port, Prefix, Proto};
+use canreach_snapshot::{
+    Family, GapSubject, Ifindex, LinkKind, LinkSysctl, Port, Prefix, Proto, TableId,
+};
 
 use crate::AddressSet;
 use crate::host::Host;
@@ -71,7 +73,7 @@ pub(crate) fn route_input(
     asked: &Asked<'_>,
     origin: Origin,
 ) -> RouteInput {
-    let doubts = vec![(PacketSet::ALL, table_doubts(host, asked.family))];
+    let doubts = vec![(PacketSet::ALL, table_doubts(host, asked.family, false))];
     let mut routed = look_up(host, sets, asked, origin);
     if asked.to.is_multicast() {
         // TCP: the client's own kernel refuses, whatever address it has. UDP: membership decides.
@@ -118,7 +120,7 @@ fn validate(
 }
 
 /// Doubts about what lookups are made in.
-pub(crate) fn table_doubts(host: &Host<'_>, family: Family) -> Finding {
+pub(crate) fn table_doubts(host: &Host<'_>, family: Family, starts_here: bool) -> Finding {
     let stage = Stage::Route;
     let about = [
         GapSubject::Addresses(family),
@@ -126,7 +128,10 @@ pub(crate) fn table_doubts(host: &Host<'_>, family: Family) -> Finding {
         GapSubject::PolicyRules(family),
     ];
     let effect = DoubtEffect::MayRedirect;
-    let doubts = gap_doubts(host, stage, effect, |subject| about.contains(subject));
+    let doubts = gap_doubts(host, stage, effect, |subject| {
+        // From the wire, the link stage has spoken of links.
+        about.contains(subject) || (starts_here && *subject == GapSubject::Links)
+    });
     let rules = host.rules(family).iter().filter(|(_, rule)| is_unjudged(rule));
     let rules = rules.map(|(index, _)| Doubt {
         stage,
@@ -269,11 +274,13 @@ fn look_up_link_scope(
     flow: &Flow,
     within: PacketSet,
 ) -> Lookup {
-    let Some((_, table)) = asked.vrf.filter(|_| flow.strict) else {
+    let is_member = |(master, _): &(Ifindex, TableId)| *master != asked.link.ifindex;
+    let Some((master, table)) = asked.vrf.filter(is_member).filter(|_| flow.strict) else {
         return host.look_up(sets, flow, within);
     };
     let (mut found, missed) = host.look_up_in(sets, flow, table, within);
-    found.extend(host.look_up(sets, flow, missed));
+    // What is not there goes on as the VRF's own (`vrf_ip6_rcv`).
+    found.extend(host.look_up(sets, &Flow { iif: master, ..*flow }, missed));
     found
 }
 

@@ -140,7 +140,7 @@ fn choose(
         for address in [query.to, anywhere] {
             let candidates: Vec<_> = at(address).collect();
             if !candidates.is_empty() {
-                return Lookup::Sockets(winners(sockets, query, &candidates));
+                return Lookup::Sockets(winners(sockets, query, of_port, &candidates));
             }
         }
     }
@@ -156,28 +156,57 @@ fn choose(
 fn winners(
     sockets: &[Socket],
     query: &SocketQuery,
+    of_port: &[SocketIndex],
     candidates: &[SocketIndex],
 ) -> Vec<SocketIndex> {
-    let connected = candidates.iter().any(|index| sockets[index.0].state == SocketState::Connected);
-    let mut winners = Vec::new();
-    if !connected || query.proto == Proto::Tcp {
-        winners.extend(candidates.first().copied());
-    }
-    if query.proto == Proto::Udp {
+    let best = |ends_search: &dyn Fn(SocketIndex) -> bool| {
         let mut best: Option<(u8, SocketIndex)> = None;
         for index in candidates {
-            let score = score(&sockets[index.0], query.family);
+            let score = match query.proto {
+                // All that match are in one group or bound with SO_REUSEPORT: the first one ends it.
+                Proto::Tcp => 0,
+                Proto::Udp => score(&sockets[index.0], query.family),
+            };
             if best.is_none_or(|(known, _)| score > known) {
                 best = Some((score, *index));
+                if ends_search(*index) {
+                    break;
+                }
             }
         }
-        winners.extend(best.map(|(_, index)| index));
-    }
-    let groups = winners.into_iter().flat_map(|winner| group_of(sockets, candidates, winner));
-    let mut all: Vec<_> = groups.collect();
+        best.map(|(_, index)| index)
+    };
+    let shares = |index: SocketIndex| {
+        let socket = &sockets[index.0];
+        socket.state != SocketState::Connected
+            && of_port.iter().any(|other| {
+                *other != index
+                    && sockets[other.0].uid == socket.uid
+                    && overlap(socket, &sockets[other.0])
+            })
+    };
+    let by_group = best(&shares);
+    let by_score = best(&|_| false);
+    let mut all: Vec<_> = [by_group, by_score]
+        .into_iter()
+        .flatten()
+        .flat_map(|winner| group_of(sockets, candidates, winner))
+        .collect();
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// Whether two sockets of one port could not both be bound without sharing it
+/// (`inet_bind_conflict`, `inet_rcv_saddr_equal`).
+fn overlap(one: &Socket, other: &Socket) -> bool {
+    let devices = one.device.is_none() || other.device.is_none() || one.device == other.device;
+    let in_family = |family: Family| {
+        let addresses = (receive_address(one, family), receive_address(other, family));
+        let (Some(one), Some(other)) = addresses else { return false };
+        one == other || one.is_unspecified() || other.is_unspecified()
+    };
+    devices && Family::BOTH.into_iter().any(in_family)
 }
 
 /// `compute_score` of UDP. Candidates match already, so what is set counts.

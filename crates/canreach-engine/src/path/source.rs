@@ -31,17 +31,17 @@ pub(crate) fn validate_source(
     let knobs = SourceKnobs { filter, accept_local };
     let fib = host.fib(Family::Ipv4);
     let mut parts = Partition::new();
-    for gap in [filter.gap, accept_local.gap].into_iter().flatten() {
-        let reason = host.gap_reason(gap);
-        let doubt =
-            Finding::doubt(Stage::Route, reason, DoubtEffect::MayStop, Some(Subject::Gap(gap)));
-        parts.push((PacketSet::ALL, doubt));
+    if let Some(gap) = filter.gap {
+        parts.push((PacketSet::ALL, unread(host, gap)));
     }
     // Back out by the same link: redirects want the full check (`IN_DEV_TX_REDIRECTS`, on by default).
     let turns_back = forwarded_by == Some(link.ifindex);
     if filter.is_set() || fib.has_realms || turns_back {
         parts.extend(full_check(host, sets, asked, (origin, forwarded_by), knobs));
         return parts;
+    }
+    if let Some(gap) = accept_local.gap {
+        parts.push((PacketSet::ALL, unread(host, gap)));
     }
     if accept_local.is_set() {
         return parts;
@@ -68,6 +68,11 @@ pub(crate) fn validate_source(
     parts.push((only_full, doubt(DoubtEffect::MayStop)));
     parts.push((only_short, doubt(DoubtEffect::MayStop)));
     parts
+}
+
+fn unread(host: &Host<'_>, gap: usize) -> Finding {
+    let (reason, subject) = (host.gap_reason(gap), Some(Subject::Gap(gap)));
+    Finding::doubt(Stage::Route, reason, DoubtEffect::MayStop, subject)
 }
 
 fn own_source(asked: &Asked<'_>, accept_local: Setting) -> Finding {
@@ -97,9 +102,14 @@ fn full_check(
         destination_port: forth.source_port,
         ..forth
     };
+    let accept_local = knobs.accept_local;
     let mut parts = Partition::new();
     for (set, found) in host.look_up(sets, &back, PacketSet::ALL) {
-        parts.push((set, judge_source(host, asked, knobs, found)));
+        let mut finding = judge_source(host, asked, knobs, found);
+        if let (Some(gap), true) = (accept_local.gap, is_local(host, found)) {
+            finding.doubts = unread(host, gap).doubts;
+        }
+        parts.push((set, finding));
     }
     parts
 }
@@ -147,6 +157,11 @@ fn judge_source(
     // Loose mode lets any route do, unless the link has no address to be asked by.
     let strict = filter.value == 1 || !has_address(host, link);
     if !comes_here && filter.is_set() && strict { filtered() } else { pass() }
+}
+
+fn is_local(host: &Host<'_>, found: Found) -> bool {
+    matches!(found, Found::Route { way, .. }
+        if host.fib(Family::Ipv4).way(way).kind == WayKind::Local)
 }
 
 fn has_address(host: &Host<'_>, link: &Link) -> bool {
