@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::case::{self, Case};
 use crate::differential;
+use crate::fix::{self, Tried};
 use crate::judge::{self, CaseResult, Failure};
 use crate::netns::Privilege;
 use crate::sickbay::{self, Known};
@@ -40,6 +41,14 @@ enum Action {
         /// Hold the kernel against the reference evaluator alone.
         #[arg(long)]
         without_engine: bool,
+    },
+    /// Carry out the fixes for what stops the questions of the hand-written cases.
+    Fixes {
+        /// Only cases whose name holds this.
+        filter: Option<String>,
+        /// How many hosts at once.
+        #[arg(long, default_value_t = 4)]
+        jobs: usize,
     },
     /// Build random hosts and ask each of them.
     Random {
@@ -113,6 +122,13 @@ fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) 
                 cases.retain(|case| case.name.contains(filter.as_str()));
             }
             run_cases(&cases, *jobs, !without_engine, out)?
+        }
+        Action::Fixes { filter, jobs } => {
+            let mut cases = read_cases(None)?;
+            if let Some(filter) = filter {
+                cases.retain(|case| case.name.contains(filter.as_str()));
+            }
+            run_fixes(&cases, *jobs, out)?
         }
         Action::Random { seed, hosts, probes, jobs, without_engine } => {
             let seeds: Vec<u64> = (*seed..seed.saturating_add(*hosts)).collect();
@@ -222,6 +238,37 @@ fn report_case(
         writeln!(out, "{}\n{}", failure.probe, failure.text)?;
     }
     Ok(false)
+}
+
+fn run_fixes(cases: &[Case], jobs: usize, out: &mut impl Write) -> Result<Counts> {
+    let mut counts = Counts::default();
+    if let Some(missing) = fix::what_is_missing() {
+        writeln!(out, "skipped: every fix: {missing}")?;
+        counts.skipped = cases.len();
+        return Ok(counts);
+    }
+    let results = in_parallel(cases, jobs, fix::run);
+    for (case, result) in cases.iter().zip(results) {
+        match result.with_context(|| format!("fixes of case `{}`", case.name)) {
+            Ok(Tried::Passed(fixes)) => counts.passed += fixes,
+            Ok(Tried::Skipped(reason)) => {
+                writeln!(out, "skipped: {}: {reason}", case.name)?;
+                counts.skipped += 1;
+            }
+            Ok(Tried::Failed(failures)) => {
+                writeln!(out, "\nFAILED: {}\n{}", case.name, Wiring::of(&case.host).drawing())?;
+                for failure in failures {
+                    writeln!(out, "{failure}")?;
+                }
+                counts.failed += 1;
+            }
+            Err(error) => {
+                writeln!(out, "\nFAILED: {error:#}")?;
+                counts.failed += 1;
+            }
+        }
+    }
+    Ok(counts)
 }
 
 fn run_random(

@@ -77,7 +77,7 @@ pub fn ask(topology: Topology, probes: &[Probe]) -> Result<Examined> {
 
 /// Reads the host when it has come to rest: the kernel puts the local route of an IPv6 address in
 /// place a moment after the address (net/ipv6/addrconf.c, addrconf_dad_start).
-fn read_settled_host(topology: &Topology) -> Result<Netns> {
+pub(crate) fn read_settled_host(topology: &Topology) -> Result<Netns> {
     let deadline = Instant::now() + SETTLE;
     loop {
         let snapshot = read_host(topology)?;

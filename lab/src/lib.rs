@@ -9,6 +9,7 @@ pub mod command;
 pub mod compare;
 pub mod differential;
 pub mod examine;
+pub mod fix;
 pub mod frame;
 pub mod generate;
 pub mod judge;
