@@ -151,7 +151,12 @@ impl Walk<'_> {
             flow.strict = true;
         }
         let mut answer = self.ip_route_output(&flow, false);
-        let Some(source) = bound.or_else(|| self.ip6_source(destination)) else {
+        let way = answer.as_ref().ok();
+        let named = way.and_then(|way| self.netns.routes[way.route?].preferred_source);
+        let by = way.and_then(|way| way.links.first().copied());
+        let candidates = self.ipv6_dev_get_saddr(by, destination);
+        let chosen = bound.or(named).or_else(|| self.nearest(&candidates, destination));
+        let Some(source) = chosen else {
             let they_see = Some(TheySee::AddressNotAvailable);
             return Err(Stop { reason: DropReason::NoRoute, they_see });
         };
@@ -170,18 +175,6 @@ impl Walk<'_> {
             }
             Ok(_) => Err(Stop { reason: DropReason::NotLocal, they_see: None }),
         }
-    }
-
-    /// `ipv6_dev_get_saddr`, as far as it matters here: an own address is its own best source;
-    /// otherwise some address must be usable at all.
-    fn ip6_source(&self, destination: IpAddr) -> Option<IpAddr> {
-        let usable = || {
-            self.netns.addresses.iter().filter(|address| {
-                address.prefix.family() == Family::Ipv6 && !address.is_tentative()
-            })
-        };
-        let same = usable().find(|address| address.address() == destination);
-        same.or_else(|| usable().next()).map(|address| address.address())
     }
 }
 

@@ -6,7 +6,7 @@
 //! the reasons) and no evaluation code, or one mistake could hide in both.
 //!
 //! Reading order: `walk` (the stages), `link`, `route`, `table`, `rule`, `source`, `socket`,
-//! `output`, `reply`, `local`; `hook` holds what cannot be judged.
+//! `output`, `source_choice`, `reply`, `local`; `hook` holds what cannot be judged.
 
 mod hook;
 mod link;
@@ -17,6 +17,7 @@ mod route;
 mod rule;
 mod socket;
 mod source;
+mod source_choice;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,13 @@
-//! Output routing: a way out for a packet that starts here, and the source it gets.
+//! Output routing: a way out for a packet that starts here.
 //!
 //! Mirrors `ip_route_output_key_hash_rcu`, `__mkroute_output` (net/ipv4/route.c),
-//! `ip6_route_output_flags` (net/ipv6/route.c), `__ip_dev_find` and `inet_select_addr`
-//! (net/ipv4/devinet.c). Left out: multicast, and the full choice of IPv6 source addresses
-//! (RFC 6724).
+//! `ip6_route_output_flags` (net/ipv6/route.c) and `__ip_dev_find` (net/ipv4/devinet.c). Left out:
+//! multicast.
 
 use std::net::IpAddr;
 
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{
-    Address, AddressFlags, Family, Ifindex, Link, LinkKind, LinkSysctl, NextHop, Prefix, RouteType,
-    Scope, TableId,
-};
+use canreach_snapshot::{Family, Ifindex, Link, LinkKind, LinkSysctl, NextHop, RouteType, TableId};
 
 use super::route::{is_limited_broadcast, is_link_local, rt6_need_strict};
 use super::table::{FibError, Flow, ways_out};
@@ -105,22 +101,21 @@ impl Walk<'_> {
         self.checked_source(flow, way)
     }
 
-    /// `__mkroute_output`: a loopback source does not leave by another link.
+    /// `__mkroute_output`: a loopback source does not leave by another link. Where the route leads by
+    /// several, one that it may leave by is enough for it to be possible.
     fn checked_source(&mut self, flow: &Flow, way: WayOut) -> Result<WayOut, NoWayOut> {
         let is_loopback = flow.source.is_some_and(|source| source.is_loopback());
         if !is_loopback || way.kind == RouteType::Local {
             return Ok(way);
         }
-        let leaks = way.links.iter().any(|link| {
-            let data = self.link(*link);
-            data.is_some_and(|link| !link.is_loopback() && link.kind != LinkKind::Vrf)
-        });
-        let allowed = way
-            .links
-            .clone()
-            .into_iter()
-            .all(|link| self.link_sysctl(LinkSysctl::RouteLocalnet, link) != 0);
-        if leaks && !allowed { Err(NoWayOut::Source) } else { Ok(way) }
+        let mut allowed = false;
+        for link in &way.links {
+            let inside = self
+                .link(*link)
+                .is_some_and(|link| link.is_loopback() || link.kind == LinkKind::Vrf);
+            allowed |= inside || self.link_sysctl(LinkSysctl::RouteLocalnet, *link) != 0;
+        }
+        if allowed { Ok(way) } else { Err(NoWayOut::Source) }
     }
 
     /// `ip6_route_output_flags`.
@@ -171,68 +166,5 @@ impl Walk<'_> {
         let flow = self.output_flow(address);
         self.fib_table_lookup(tables, &flow)
             .is_ok_and(|found| self.netns.routes[found.route].kind == RouteType::Local)
-    }
-
-    /// `inet_select_addr`: the first primary address of the link in the gateway's subnet, or the first
-    /// at all, or one of another link.
-    pub(super) fn inet_select_addr(
-        &mut self,
-        device: Ifindex,
-        gateway: Option<IpAddr>,
-        scope: Scope,
-    ) -> Option<IpAddr> {
-        let local_scope = if self.link_sysctl(LinkSysctl::RouteLocalnet, device) != 0 {
-            Scope::LINK
-        } else {
-            Scope::HOST
-        };
-        let gateway = gateway.filter(|gateway| Family::of(*gateway) == Family::Ipv4);
-        let primary =
-            |address: &&Address| address.prefix.family() == Family::Ipv4 && !address.is_secondary();
-        let addresses = || self.netns.addresses.iter().filter(primary);
-        let mut suitable = addresses()
-            .filter(|address| address.ifindex == device && address.scope.min(local_scope) <= scope);
-        let beside = |address: &&Address| {
-            gateway.is_none_or(|gateway| {
-                let other_end = address.peer.unwrap_or_else(|| address.address());
-                let subnet = Prefix::new(other_end, address.prefix.length());
-                subnet.is_some_and(|subnet| subnet.contains(gateway))
-            })
-        };
-        let chosen = suitable.clone().find(beside).or_else(|| suitable.next());
-        if let Some(address) = chosen {
-            return Some(address.address());
-        }
-        let vrf = self.l3mdev_master(device);
-        let of_link = |link: Ifindex| {
-            addresses()
-                .find(|address| {
-                    address.ifindex == link
-                        && address.scope != Scope::LINK
-                        && address.scope <= scope
-                })
-                .map(Address::address)
-        };
-        vrf.and_then(of_link).or_else(|| {
-            let mut links = self.netns.links.iter().map(|link| link.ifindex);
-            links
-                .find_map(|link| if self.l3mdev_master(link) == vrf { of_link(link) } else { None })
-        })
-    }
-
-    /// IPv6: the one address of the link that suits a destination, if there is exactly one. Among
-    /// several the kernel chooses by RFC 6724, which is not followed here.
-    pub(super) fn only_source(&self, link: Ifindex, destination: IpAddr) -> Option<IpAddr> {
-        let link_local = is_link_local(destination);
-        let mut suitable = self.netns.addresses.iter().filter(|address| {
-            address.ifindex == link
-                && address.prefix.family() == Family::Ipv6
-                && !address.is_tentative()
-                && !address.flags.has(AddressFlags::DEPRECATED)
-                && !address.address().is_loopback()
-                && is_link_local(address.address()) == link_local
-        });
-        let first = suitable.next()?;
-        suitable.next().is_none().then(|| first.address())
     }
 }

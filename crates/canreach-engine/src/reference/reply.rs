@@ -7,8 +7,7 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::{
-    Address, AddressFlags, Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, NextHop, Proto,
-    RouteType, Scope, Socket,
+    Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, NextHop, Proto, RouteType, Scope, Socket,
 };
 
 use super::output::{NoWayOut, WayOut};
@@ -110,39 +109,21 @@ impl Walk<'_> {
     /// The sources `icmp6_send` may choose from: the address dialled if it is this machine's, none yet
     /// if the route names one, otherwise the best of the link the packet came in by.
     fn icmp6_sources(&mut self, flow: &Flow, arrived: &Arrived, link: Ifindex) -> Vec<IpAddr> {
-        let vrf = self.l3mdev_master(link);
-        let usable = |address: &&Address| {
-            address.prefix.family() == Family::Ipv6
-                && !address.is_tentative()
-                && self.l3mdev_master(address.ifindex) == vrf
-        };
         let dialled = arrived.destination;
-        let own = |address: &&Address| {
-            address.address() == dialled && (address.ifindex == link || !is_link_local(dialled))
-        };
-        let addresses = self.netns.addresses.iter();
-        if addresses.clone().filter(|address| !address.is_tentative()).any(|address| own(&address))
-        {
+        let is_own = self.netns.addresses.iter().any(|address| {
+            address.address() == dialled
+                && !address.is_tentative()
+                && (address.ifindex == link || !is_link_local(dialled))
+        });
+        if is_own {
             return vec![dialled];
         }
-        let link_local = is_link_local(arrived.source);
-        let mut tiers: [Vec<IpAddr>; 4] = Default::default();
-        for address in addresses.filter(usable) {
-            let deprecated = address.flags.has(AddressFlags::DEPRECATED);
-            let elsewhere = address.ifindex != link;
-            let same_class = is_link_local(address.address()) == link_local;
-            if same_class && !address.address().is_loopback() && !(elsewhere && link_local) {
-                tiers[2 * usize::from(deprecated) + usize::from(elsewhere)].push(address.address());
-            }
-        }
-        let chosen = self.ip_route_output(flow, false);
-        let names_one = chosen
-            .ok()
-            .and_then(|way| way.route.and_then(|route| self.netns.routes[route].preferred_source));
-        if names_one.is_some() {
+        let way = self.ip_route_output(flow, false).ok();
+        let named = way.and_then(|way| self.netns.routes[way.route?].preferred_source);
+        if named.is_some() {
             return Vec::new();
         }
-        tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
+        self.ipv6_dev_get_saddr(Some(link), arrived.source)
     }
 
     /// Where an answer leaves; `None` if it does not get anywhere. To a client of this machine it must
@@ -220,8 +201,8 @@ impl Walk<'_> {
     fn socket_reply(&mut self, arrived: &Arrived, socket: &Socket) -> Result<Vec<Ifindex>, Stop> {
         let flow = self.reply_flow(arrived, socket);
         let transparent = socket.transparent == Some(true);
-        let way = match self.ip_route_output(&flow, transparent) {
-            Ok(way) => way,
+        let (way, sources) = match self.reply_way(&flow, transparent) {
+            Ok(found) => found,
             Err(NoWayOut::Source) if flow.source.is_some_and(|from| !self.ip_dev_find(from)) => {
                 return Err(self.silent(DropReason::ReplySourceNotLocal));
             }
@@ -244,7 +225,7 @@ impl Walk<'_> {
             }
             Some(Leaves::BySeveral) => self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop),
         }
-        if flow.source.is_none() && !self.chooses(&way, arrived) {
+        if sources.iter().any(|source| *source != Some(arrived.destination)) {
             self.doubt(UnknownReason::ReplyAddress, DoubtEffect::MayStop);
         }
         Ok(way.links)
@@ -278,36 +259,67 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether the source address the kernel chooses for a datagram is the address that was dialled.
-    fn chooses(&mut self, way: &WayOut, arrived: &Arrived) -> bool {
-        let preferred = way.route.and_then(|route| self.netns.routes[route].preferred_source);
-        if let Some(preferred) = preferred {
-            return preferred == arrived.destination;
+    /// The route of an answer, and the sources the kernel may choose for it.
+    fn reply_way(
+        &mut self,
+        flow: &Flow,
+        transparent: bool,
+    ) -> Result<(WayOut, Vec<Option<IpAddr>>), NoWayOut> {
+        let first = self.ip_route_output(flow, transparent);
+        if flow.source.is_some() {
+            return first.map(|way| (way, vec![flow.source]));
         }
-        if arrived.link.is_none() {
-            // To an address of this machine, that address itself is the source.
-            return arrived.source == arrived.destination;
+        match (first, self.family()) {
+            (Ok(way), _) => {
+                let sources = self.chosen_sources(&way, flow.destination);
+                Ok((way, sources))
+            }
+            (Err(error), Family::Ipv4) => Err(error),
+            (Err(error), Family::Ipv6) => {
+                // `ip6_dst_lookup_tail`: an error without a source is forgotten, and the route looked
+                // up again with one.
+                let candidates = self.ipv6_dev_get_saddr(None, flow.destination);
+                let mut ways = Vec::new();
+                for source in &candidates {
+                    let flow = Flow { source: Some(*source), ..flow.clone() };
+                    ways.push(self.ip_route_output(&flow, transparent).ok());
+                }
+                if ways.iter().any(|way| *way != ways[0]) {
+                    self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop);
+                }
+                let way = ways.into_iter().flatten().next().ok_or(error)?;
+                Ok((way, candidates.into_iter().map(Some).collect()))
+            }
+        }
+    }
+
+    /// The source addresses the kernel may choose for what leaves by a route.
+    fn chosen_sources(&mut self, way: &WayOut, destination: IpAddr) -> Vec<Option<IpAddr>> {
+        let route = way.route.map(|route| &self.netns.routes[route]);
+        if let Some(preferred) = route.and_then(|route| route.preferred_source) {
+            return vec![Some(preferred)];
         }
         match self.family() {
+            Family::Ipv4 if way.kind == RouteType::Local => vec![Some(destination)],
             Family::Ipv4 => {
-                let scope = way.route.map_or(Scope::LINK, |route| self.netns.routes[route].scope);
-                let assumed = way.links.iter().map(|link| (*link, None));
-                let chosen: Vec<_> = if way.nexthops.is_empty() {
-                    assumed.collect()
-                } else {
-                    let link =
-                        |nexthop: &NextHop| nexthop.ifindex.map(|link| (link, nexthop.gateway));
-                    way.nexthops.iter().filter_map(link).collect()
-                };
-                let expected = Some(arrived.destination);
-                chosen
-                    .into_iter()
-                    .all(|(link, gateway)| self.inet_select_addr(link, gateway, scope) == expected)
+                let scope = route.map_or(Scope::LINK, |route| route.scope);
+                let by_nexthop = |hop: &NextHop| hop.ifindex.map(|link| (link, hop.gateway));
+                let mut by: Vec<_> = way.nexthops.iter().filter_map(by_nexthop).collect();
+                if by.is_empty() {
+                    by = way.links.iter().map(|link| (*link, None)).collect();
+                }
+                by.into_iter()
+                    .map(|(link, gateway)| self.inet_select_addr(link, gateway, scope))
+                    .collect()
             }
-            Family::Ipv6 => way
-                .links
-                .iter()
-                .all(|link| self.only_source(*link, arrived.source) == Some(arrived.destination)),
+            Family::Ipv6 => {
+                let mut sources = Vec::new();
+                for link in &way.links {
+                    let candidates = self.ipv6_dev_get_saddr(Some(*link), destination);
+                    sources.extend(candidates.into_iter().map(Some));
+                }
+                if sources.is_empty() { vec![None] } else { sources }
+            }
         }
     }
 }

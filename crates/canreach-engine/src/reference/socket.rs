@@ -159,6 +159,17 @@ impl Walk<'_> {
     /// where the first that improves the score ends the search, or by SO_REUSEADDR, where the best
     /// of all wins. Nothing shows which, so both count.
     fn udp_bucket(&self, bucket: &[(SocketIndex, &Socket)]) -> Vec<SocketIndex> {
+        // Since Linux 6.13 sockets connected to this very peer are asked first, the newest before
+        // the others, which the dump does not show (`udp4_lib_lookup4`).
+        let connected_to_both = |socket: &Socket| socket.peer.is_some_and(|(_, port)| port.0 != 0);
+        let exact: Vec<SocketIndex> = bucket
+            .iter()
+            .filter(|(_, socket)| connected_to_both(socket))
+            .map(|(index, _)| *index)
+            .collect();
+        if !exact.is_empty() {
+            return exact;
+        }
         let mut found = self.udp_winner(bucket, false);
         found.extend(self.udp_winner(bucket, true));
         found.sort_unstable();
