@@ -279,7 +279,7 @@ fn run_random(
     out: &mut impl Write,
 ) -> Result<Counts> {
     let mut counts = Counts::default();
-    let (mut asked, mut connected) = (0, 0);
+    let (mut asked, mut connected, mut passing) = (0, 0, 0);
     let mut unknown = BTreeMap::new();
     // In portions, so that a long run can be watched.
     for portion in seeds.chunks(500) {
@@ -303,6 +303,10 @@ fn run_random(
             } else {
                 counts.failed += 1;
             }
+            for probe in result.passing {
+                writeln!(out, "seed {seed}: `{probe}` differs only after other questions")?;
+                passing += 1;
+            }
             for disagreement in result.disagreements {
                 let case = &disagreement.case;
                 writeln!(out, "\nFAILED: {}\n{}", case.name, Wiring::of(&case.host).drawing())?;
@@ -318,6 +322,7 @@ fn run_random(
         out,
         "{asked} questions, {connected} connected, {cannot_tell} unknown ({share:.1} %)"
     )?;
+    writeln!(out, "{passing} differed only after other questions")?;
     for (reason, count) in unknown {
         writeln!(out, "  {count} {}", reason.slug())?;
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use canreach_snapshot::address::address_value;
-use canreach_snapshot::{Family, PolicyAction, Prefix, Proto, RouteType, TableId};
+use canreach_snapshot::{Family, PolicyAction, Prefix, Proto, RouteType, Scope, TableId};
 
 use crate::peer::PeerPlan;
 use crate::probe::{Client, Probe};
@@ -90,6 +90,17 @@ impl Generator {
                 self.links.push(name);
             }
         }
+        if self.random.percent(4) {
+            // A VPN: whatever goes there does not come back.
+            self.steps.push(Step::Link { name: "tun0".to_owned(), shape: LinkShape::Tun });
+            for family in Family::BOTH {
+                let address = prefix(family, base(family, 6) + 1, family.bits());
+                self.steps.push(Step::Address(AddressStep::plain(address, "tun0")));
+                let hop = Hop { gateway: None, link: Some("tun0".to_owned()) };
+                let to = self.some_prefix(family);
+                self.add_route(RouteType::Unicast, to, vec![hop]);
+            }
+        }
     }
 
     fn add_veth(&mut self, name: &str) {
@@ -129,7 +140,19 @@ impl Generator {
     }
 
     fn add_address(&mut self, prefix: Prefix, link: &str) {
-        self.steps.push(Step::Address(AddressStep::plain(prefix, link)));
+        let mut address = AddressStep::plain(prefix, link);
+        if prefix.family() == Family::Ipv4 && self.random.percent(6) {
+            address.scope = Some(self.random.one_of([Scope::HOST, Scope::LINK]));
+        }
+        address.no_prefix_route = self.random.percent(4);
+        self.steps.push(Step::Address(address));
+        // A wider subnet around it on the same link.
+        let wider = prefix.length().checked_sub(8).and_then(|length| {
+            Prefix::new(prefix.family().address(address_value(prefix.address()) + 9), length)
+        });
+        if let Some(wider) = wider.filter(|_| link != "lo" && self.random.percent(5)) {
+            self.steps.push(Step::Address(AddressStep::plain(wider, link)));
+        }
     }
 
     fn add_sysctls(&mut self) {
@@ -160,6 +183,8 @@ impl Generator {
         }
         self.maybe_sysctl(5, "net.ipv6.bindv6only", &["1"]);
         self.maybe_sysctl(5, "net.ipv4.ip_nonlocal_bind", &["1"]);
+        self.maybe_sysctl(5, "net.ipv4.tcp_fwmark_accept", &["1"]);
+        self.maybe_sysctl(5, "net.ipv4.fwmark_reflect", &["1"]);
     }
 
     fn maybe_sysctl(&mut self, chance: usize, name: &str, values: &[&str]) {
@@ -226,6 +251,16 @@ impl Generator {
         if self.random.percent(15) {
             route.metric = Some(self.random.one_of([5, 10]));
         }
+        let family = destination.family();
+        if self.random.percent(8) {
+            let own: Vec<IpAddr> = self.own_addresses();
+            let own: Vec<IpAddr> =
+                own.into_iter().filter(|address| Family::of(*address) == family).collect();
+            route.preferred_source = self.random.choose(&own).copied();
+        }
+        if family == Family::Ipv6 && self.random.percent(6) {
+            route.source = Some(self.some_prefix(family));
+        }
         self.steps.push(Step::Route(route));
     }
 
@@ -268,7 +303,8 @@ impl Generator {
         let mut rule = RuleStep::plain(family, priority, action);
         for _ in 0..=self.random.below(2) {
             let link = self.random.choose(&self.links).cloned();
-            match self.random.below(9) {
+            match self.random.below(10) {
+                9 => rule.mark = Some(self.random.one_of([(7, u32::MAX), (0, u32::MAX), (1, 1)])),
                 0 | 1 => rule.source = Some(self.some_prefix(family)),
                 2 | 3 => rule.destination = Some(self.some_prefix(family)),
                 4 => rule.iif = link.or_else(|| Some("lo".to_owned())),
@@ -364,6 +400,21 @@ impl Generator {
         if self.random.percent(8) {
             server.uid = Some(1000);
         }
+        if self.random.percent(8) {
+            server.mark = Some(self.random.one_of([7, 1]));
+        }
+        server.transparent = self.random.percent(5);
+        server.freebind = self.random.percent(5);
+        if server.freebind {
+            let number = self.random.one_of([0, 7, 8]);
+            let family = Family::of(address);
+            let value = base(family, number) + self.random.below(4) as u128;
+            server.bind.set_ip(family.address(value));
+        }
+        if proto == Proto::Tcp && server.device.is_none() && self.random.percent(4) {
+            server.backlog = Some(0);
+            server.full = true;
+        }
         if proto == Proto::Udp && self.random.percent(12) {
             let number = self.random.below(2);
             let peer = base(Family::of(address), number) + 2 + self.random.below(2) as u128;
@@ -426,9 +477,10 @@ impl Questioner<'_> {
             Client::Own { source, uid: self.random.one_of([0, 0, 0, 1000]) }
         } else {
             let via = (*self.random.choose(links)?).to_owned();
-            let source = self.source(family, &via)?;
-            let port = self.port_of(&via, source);
-            Client::Peer { source, via, port: port.map(str::to_owned), raw: false }
+            let raw = self.random.percent(8);
+            let source = if raw { self.odd_source(family)? } else { self.source(family, &via)? };
+            let port = if raw { None } else { self.port_of(&via, source) };
+            Client::Peer { source, via, port: port.map(str::to_owned), raw }
         };
         let source_port = (proto == Proto::Udp && !own && self.random.percent(10)).then_some(7000);
         Some(Probe { proto, client, source_port, to: SocketAddr::new(to, port) })
@@ -441,7 +493,15 @@ impl Questioner<'_> {
         let prefix = self.wiring.on_link_prefix(via, source)?;
         let taken = self.wiring.router_address(prefix) == Some(source)
             || self.wiring.routers(via).contains(&source);
-        let odd = address_value(source) % 2 == 1 && !taken;
+        // What the host sends to a router ends there: the routers here do not forward.
+        let routed = self.steps.iter().any(|step| match step {
+            Step::Route(route) => {
+                let closer = route.table.is_some() || route.destination.length() > prefix.length();
+                closer && route.destination.contains(source)
+            }
+            _ => false,
+        });
+        let odd = address_value(source) % 2 == 1 && !taken && !routed;
         if odd { ports.get(1).copied() } else { None }
     }
 
@@ -471,8 +531,11 @@ impl Questioner<'_> {
             family.address(base(family, number) + random.below(6) as u128)
         };
         let own_address = self.own(family);
-        Some(match self.random.below(20) {
-            0 => nearby(&mut self.random),
+        Some(match self.random.below(40) {
+            20 if family == Family::Ipv4 => IpAddr::from([224, 0, 0, 251]),
+            21 if !own && family == Family::Ipv4 => IpAddr::from([255; 4]),
+            22 if !own && family == Family::Ipv4 => IpAddr::from([127, 0, 0, 1]),
+            23 | 0 => nearby(&mut self.random),
             1 => family.address(base(family, 7) + self.random.below(4) as u128),
             2 => family.address(base(family, 8) + self.random.below(4) as u128),
             3 if own => family.unspecified(),
@@ -485,6 +548,20 @@ impl Questioner<'_> {
                 Family::Ipv6 => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
             },
             _ => own_address.unwrap_or_else(|| nearby(&mut self.random)),
+        })
+    }
+
+    /// A source that no kernel would send from.
+    fn odd_source(&mut self, family: Family) -> Option<IpAddr> {
+        let own = self.own(family);
+        Some(match (family, self.random.below(4)) {
+            (_, 0 | 1) => own?,
+            (Family::Ipv4, 2) => self.random.one_of([[127, 0, 0, 1], [127, 0, 0, 5]]).into(),
+            (Family::Ipv4, _) => self
+                .random
+                .one_of([[0, 0, 0, 0], [0, 1, 2, 3], [224, 0, 0, 1], [240, 0, 0, 1]])
+                .into(),
+            (Family::Ipv6, _) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
         })
     }
 
@@ -511,6 +588,11 @@ fn remove_impossible(wiring: &Wiring, probes: &mut Vec<Probe>) {
         Family::BOTH.into_iter().flat_map(|family| wiring.own_addresses(family)).collect();
     probes.retain(|probe| match &probe.client {
         Client::Own { .. } => true,
+        // What a client's own kernel refuses, no frame can show.
+        Client::Peer { raw: true, .. } => {
+            let to = probe.to.ip();
+            !to.is_multicast() && !(probe.proto == Proto::Tcp && wiring.is_shared(to))
+        }
         Client::Peer { source, via, .. } => {
             let prefix = wiring.on_link_prefix(via, *source);
             let ends = prefix.filter(|prefix| prefix.length() < 31).map(|prefix| prefix.range());
@@ -518,7 +600,10 @@ fn remove_impossible(wiring: &Wiring, probes: &mut Vec<Probe>) {
             // A router does not pass on what is for everybody in a subnet.
             let for_all = wiring.is_shared(probe.to.ip());
             let together = prefix.is_some_and(|prefix| prefix.contains(probe.to.ip()));
-            (together || !for_all)
+            let martian = probe.to.ip().is_loopback() || probe.to.ip() == IpAddr::from([255; 4]);
+            let multicast = probe.to.ip().is_multicast() && prefix.is_some();
+            !martian
+                && (together || multicast || !for_all)
                 && !own.contains(source)
                 && !wiring.is_shared(*source)
                 && ends.is_none_or(|(low, high)| value != low && value != high)
@@ -526,7 +611,7 @@ fn remove_impossible(wiring: &Wiring, probes: &mut Vec<Probe>) {
     });
     let asked = probes.clone();
     probes.retain(|probe| match &probe.client {
-        Client::Own { .. } => true,
+        Client::Own { .. } | Client::Peer { raw: true, .. } => true,
         Client::Peer { via, .. } => wiring
             .ports(via)
             .iter()
