@@ -56,8 +56,17 @@ impl std::fmt::Display for Count {
     }
 }
 
+/// Programs that tests hold canreach against, and the Debian packages they come in.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("iptables-legacy", "iptables"),
+    ("sysctl", "procps"),
+];
+
 /// Runs everything; true when nothing failed.
 pub(crate) fn run(root: &Path) -> Result<bool> {
+    install();
     let mut count = Count::default();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -67,6 +76,42 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     run_one(&mut command, &mut count)?;
     println!("\n{count}");
     Ok(count.failed == 0)
+}
+
+/// Installs what is missing, as root on Debian and its kin; otherwise names it. Tests go on without:
+/// those that need it are skipped.
+fn install() {
+    let packages = missing();
+    if packages.is_empty() {
+        return;
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
+    if rustix::process::getuid().is_root() && find("apt-get") {
+        println!("installing {}", packages.join(" "));
+        // The list of packages may be missing (a fresh container) or old.
+        let _ = apt(&install) || (apt(&["update"]) && apt(&install));
+    }
+    let packages = missing();
+    if !packages.is_empty() {
+        println!("missing, so some tests are skipped: apt-get install {}", packages.join(" "));
+    }
+}
+
+fn missing() -> Vec<&'static str> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !find(program));
+    missing.map(|(_, package)| *package).collect()
+}
+
+/// Whether a program is there, also where ordinary users do not look.
+fn find(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.any(|folder| folder.join(program).exists())
 }
 
 /// Runs one test program and counts; if it fails without saying what, that is one failure.
@@ -109,6 +154,11 @@ mod tests {
         check(&["110 passed, 1 failed, 9 skipped", "5 passed, or so"], [110, 1, 9]);
         check(&["skipped: a", good, "skipped: b", "3 passed, 0 failed, 1 skipped"], [15, 0, 3]);
         check(&["skipped: no vrf in this kernel", "x skipped: y"], [0, 0, 1]);
+    }
+
+    #[test]
+    fn programs_are_found() {
+        assert!(find("sh") && !find("no-such-program-anywhere"));
     }
 
     #[test]

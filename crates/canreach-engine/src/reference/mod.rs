@@ -1,6 +1,6 @@
 //! The second opinion: the fate of ONE packet, worked out the slow and obvious way.
 //!
-//! [`walk`] follows a packet through the snapshot as the kernel would, with linear scans, no index
+//! [`walk()`] follows a packet through the snapshot as the kernel would, with linear scans, no index
 //! and no sets. Each function mirrors one function of the kernel and names it. It shares plain data
 //! with the rest of the engine (the snapshot, [`Packet`](crate::Packet), [`Fate`](crate::Fate) and
 //! the reasons) and no evaluation code, or one mistake could hide in both.
