@@ -9,7 +9,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use canreach_snapshot::{Family, Ifindex, Netns, Port, Prefix, Proto, RouteType};
+use canreach_snapshot::{
+    Family, Ifindex, Netns, PolicyAction, PolicyRule, Port, Prefix, Proto, RouteType, TableId,
+};
 
 use crate::address_choice::AddressChoice;
 use crate::link_role::{is_link_local, lan_links, link_networks, receiving_link};
@@ -382,14 +384,55 @@ fn find_link(netns: &Netns, name: &str) -> Result<Ifindex, AskError> {
     })
 }
 
-/// The link that packets to a prefix would leave by: the longest match, then the smallest metric.
+/// The link that answers to a prefix would leave by: the policy rules in their order, in each table
+/// the longest match, then the smallest metric. Rules that ask for more than the destination are
+/// passed over; this only chooses the question, the engine judges its way back.
 fn link_back_to(netns: &Netns, prefix: Prefix) -> Option<Ifindex> {
-    netns
-        .routes
-        .iter()
-        .filter(|route| route.kind == RouteType::Unicast && route.destination.covers(prefix))
-        .max_by_key(|route| (route.destination.length(), std::cmp::Reverse(route.metric)))
-        .and_then(|route| route.nexthops.first()?.ifindex)
+    let in_table = |table: TableId| {
+        netns
+            .routes
+            .iter()
+            .filter(|route| route.table == table && route.destination.covers(prefix))
+            .max_by_key(|route| (route.destination.length(), std::cmp::Reverse(route.metric)))
+    };
+    let rules = netns.policy_rules.iter().filter(|rule| rule.family == prefix.family());
+    let tables: Vec<(TableId, Option<u32>)> = rules
+        .filter(|rule| takes_any_answer(rule))
+        .filter_map(|rule| match rule.action {
+            PolicyAction::Lookup(table) => Some((table, rule.suppress_prefix_length)),
+            PolicyAction::Goto(_)
+            | PolicyAction::Nop
+            | PolicyAction::Blackhole
+            | PolicyAction::Unreachable
+            | PolicyAction::Prohibit
+            | PolicyAction::Other(_) => None,
+        })
+        .collect();
+    // A snapshot without rules is one of a kernel without them: table main is what there is.
+    let main = [(TableId::MAIN, None)];
+    let tables = if tables.is_empty() { &main[..] } else { &tables[..] };
+    tables.iter().find_map(|(table, suppressed)| {
+        let route = in_table(*table).filter(|route| route.kind == RouteType::Unicast)?;
+        let length = u32::from(route.destination.length());
+        let kept = suppressed.is_none_or(|suppressed| length > suppressed);
+        route.nexthops.first().filter(|_| kept)?.ifindex
+    })
+}
+
+/// Whether a rule takes answers of an ordinary server, whatever their source. A rule for everything
+/// without a mark takes them: servers do not mark their packets.
+fn takes_any_answer(rule: &PolicyRule) -> bool {
+    let unmarked = if rule.invert { rule.mark != 0 } else { rule.mark_mask == 0 };
+    unmarked
+        && !rule.l3mdev
+        && rule.source.is_none()
+        && rule.destination.is_none()
+        && rule.iif.is_none()
+        && rule.oif.is_none()
+        && rule.uid_range.is_none()
+        && rule.ip_protocol.is_none()
+        && rule.source_ports.is_none()
+        && rule.destination_ports.is_none()
 }
 
 impl FromStr for ZonedAddress {

@@ -16,8 +16,8 @@ use canreach_snapshot::{
 use crate::link_role::{LinkRole, is_link_local, link_networks, link_roles};
 use crate::path::{Walk, answer_with};
 use crate::{
-    AddressSet, Answer, Arrival, DoubtEffect, DropReason, Host, Outcome, Question, SocketIndex,
-    UnknownReason,
+    AddressSet, Answer, Arrival, Blocker, DoubtEffect, DropReason, Host, Outcome, Question,
+    SocketIndex, Stage, UnknownReason,
 };
 
 /// More ways in than this are not asked about one by one; the listeners' reach is then unknown.
@@ -194,6 +194,8 @@ struct Findings {
     doubt: Option<UnknownReason>,
     /// It would take the packet, and something else stops it.
     blocked: Option<DropReason>,
+    /// The lookup passes it over.
+    missed: Option<DropReason>,
     /// The first stop of all.
     stop: Option<DropReason>,
 }
@@ -285,6 +287,10 @@ impl<'h, 'n> Classifier<'h, 'n> {
             }
             let circle = self.circle(way, &sources);
             let takes = group.sockets.contains(&socket);
+            let at_lookup = |blocker: &&Blocker| blocker.stage == Stage::Socket;
+            if let Some(missed) = group.blockers.iter().find(at_lookup).filter(|_| !takes) {
+                findings.missed.get_or_insert(missed.reason);
+            }
             match &group.fate.outcome {
                 Outcome::Delivered(sockets) if sockets.contains(&socket) => {
                     findings.widest_yes = findings.widest_yes.max(Some(circle));
@@ -385,6 +391,17 @@ impl<'h, 'n> Classifier<'h, 'n> {
         }
     }
 
+    /// The reason as it is for one socket, where a port has several.
+    fn own_reason(&self, stop: DropReason, SocketIndex(index): SocketIndex) -> DropReason {
+        let of_address = matches!(stop, DropReason::BindLoopback | DropReason::BindAddress);
+        let socket = &self.host.netns().sockets[index];
+        match (of_address, socket.address.to_canonical().is_loopback()) {
+            (true, true) => DropReason::BindLoopback,
+            (true, false) => DropReason::BindAddress,
+            (false, _) => stop,
+        }
+    }
+
     fn conclude(
         &self,
         socket: SocketIndex,
@@ -401,7 +418,9 @@ impl<'h, 'n> Classifier<'h, 'n> {
             (LocalFinding::Yes(_) | LocalFinding::Unknown(_, true), None) => Reach::Itself,
             (LocalFinding::No | LocalFinding::Unknown(_, false), None) => Reach::Blocked,
         };
-        if let (LocalFinding::Unknown(reason, _), None, None) = (&local, widest_yes, doubt) {
+        // Nobody outside gets in, so it is this computer's at the most: what could stop even that is
+        // not worth a doubt, or each server on loopback would be in doubt behind every firewall.
+        if let (LocalFinding::Unknown(reason, false), None, None) = (&local, widest_yes, doubt) {
             doubt = Some(*reason);
         }
         if let LocalFinding::Yes(local) = local {
@@ -418,7 +437,14 @@ impl<'h, 'n> Classifier<'h, 'n> {
             reach,
             apart_from_doubts: widest_yes.max(widest_maybe).unwrap_or(at_home),
             audience,
-            stop: findings.blocked.or(findings.stop).filter(|_| outside.is_none()),
+            stop: findings
+                .blocked
+                .or(findings.missed)
+                .or(findings.stop)
+                .map(|stop| self.own_reason(stop, socket))
+                .filter(|_| {
+                    outside.is_none() && widest_yes.max(widest_maybe) < Some(Reach::Network)
+                }),
             doubt: doubt.filter(|_| reach == Reach::Unknown),
         }
     }
@@ -468,6 +494,7 @@ impl Findings {
             widest_unknown: None,
             doubt: None,
             blocked: None,
+            missed: None,
             stop: None,
         }
     }
