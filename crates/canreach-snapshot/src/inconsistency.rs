@@ -53,6 +53,9 @@ pub enum Contradiction {
     /// IPv4 and IPv6 in one object.
     #[error("it mixes IPv4 and IPv6")]
     MixedFamilies,
+    /// The kernel ignores 0.0.0.0 as an address of a link, and refuses `::`.
+    #[error("no link has the unspecified address")]
+    UnspecifiedAddress,
     /// A field that only the other family's routes have.
     #[error("routes of its family have no {0}")]
     ForeignSelector(&'static str),
@@ -190,6 +193,9 @@ impl LinkTable {
 }
 
 fn check_address(address: &Address) -> Result<(), Contradiction> {
+    if address.address().is_unspecified() {
+        return Err(Contradiction::UnspecifiedAddress);
+    }
     let family = address.prefix.family();
     let others = [address.peer, address.broadcast];
     same_family(family, others.into_iter().flatten().map(Family::of))

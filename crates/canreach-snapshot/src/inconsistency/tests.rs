@@ -200,6 +200,15 @@ fn an_index_that_points_nowhere_is_refused_where_links_are_known() {
 }
 
 #[test]
+fn addresses_are_specified() {
+    for prefix in ["0.0.0.0/8", "::/0"] {
+        check("addresses", 1, Contradiction::UnspecifiedAddress, |netns| {
+            netns.addresses[1].prefix = prefix.parse().expect("a prefix");
+        });
+    }
+}
+
+#[test]
 fn families_do_not_mix() {
     let v4 = "192.0.2.9".parse().expect("an address");
     let v6 = "2001:db8::9".parse().expect("an address");
