@@ -41,6 +41,22 @@ pub fn mutate(bytes: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     serde_json::to_vec(&file).ok()
 }
 
+/// [`mutate`] within a buffer, every other time: the new length, or `None` where other changes are to
+/// be made.
+pub fn mutate_in_place(
+    data: &mut [u8],
+    size: usize,
+    max_size: usize,
+    random: &mut Random,
+) -> Option<usize> {
+    if random.below(2) == 0 {
+        return None;
+    }
+    let changed = mutate(data.get(..size)?, random).filter(|changed| changed.len() <= max_size)?;
+    data.get_mut(..changed.len())?.copy_from_slice(&changed);
+    Some(changed.len())
+}
+
 /// How many values there are, counting the outermost.
 fn places(value: &Value) -> usize {
     1 + match value {

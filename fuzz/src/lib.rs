@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use canreach_collect::netlink::datagram::{Origin, Row, rows};
 use canreach_engine::audience::{ListenerReach, classify};
 use canreach_engine::reference::walk;
-use canreach_engine::{Arrival, Host, Packet, address_choice};
+use canreach_engine::{AddressSet, Arrival, Fate, Host, Packet, Question, address_choice, answer};
 use canreach_snapshot::redact::AddressMap;
 use canreach_snapshot::{Family, Machine, Netns, Port, Proto, Snapshot};
 
@@ -20,8 +20,22 @@ use canreach_snapshot::{Family, Machine, Netns, Port, Proto, Snapshot};
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its seeds.
-pub const TARGETS: [(&str, Target); 2] =
-    [("netlink_attr", netlink_attr), ("snapshot_load", snapshot_load)];
+pub const TARGETS: [(&str, Target); 3] = [
+    ("netlink_attr", netlink_attr),
+    ("snapshot_load", snapshot_load),
+    ("two_answers", two_answers),
+];
+
+/// The targets whose findings are always mistakes. `two_answers` also finds where the two differ on
+/// what no kernel shows (a route without a link), so it is run by name.
+pub const EVERY_TIME: [&str; 2] = ["netlink_attr", "snapshot_load"];
+
+/// The folder of a target's seeds. Both that read files share theirs.
+#[must_use]
+pub fn seeds_of(target: &str) -> std::path::PathBuf {
+    let folder = if target == "two_answers" { "snapshot_load" } else { target };
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(folder)
+}
 
 /// The larger a snapshot, the longer its questions take. What is larger is loaded, and not asked.
 const ASKED_MAX: usize = 64;
@@ -78,11 +92,76 @@ pub fn snapshot_load(bytes: &[u8]) {
         assert!(snapshot.ancestry(process.pid).count() <= snapshot.processes.len());
     }
     for (netns, redacted) in snapshot.namespaces.iter().zip(&redacted.namespaces) {
-        let size = netns.links.len() + netns.addresses.len() + netns.routes.len();
-        if size + netns.policy_rules.len() + netns.sockets.len() <= ASKED_MAX {
+        if size(netns) <= ASKED_MAX {
             same_answers(&snapshot.machine, netns, redacted, &addresses);
         }
     }
+}
+
+/// Files that say they are snapshots: the engine, which works on all sources at once, and the
+/// reference, which follows one packet, come to the same fate.
+pub fn two_answers(bytes: &[u8]) {
+    let found = disagreements(bytes);
+    assert!(found.is_empty(), "{:#?}", found.first());
+}
+
+/// A packet that the two disagree on.
+#[derive(Debug)]
+pub struct Disagreement {
+    /// The packet.
+    pub packet: Packet,
+    /// What the engine says; `None` if no group of its answer holds the source.
+    pub engine: Option<Fate>,
+    /// What the reference says.
+    pub reference: Fate,
+}
+
+/// Every packet of a few that the two disagree on.
+#[must_use]
+pub fn disagreements(bytes: &[u8]) -> Vec<Disagreement> {
+    let mut found = Vec::new();
+    let Ok(snapshot) = Snapshot::from_bytes(bytes) else { return found };
+    for netns in snapshot.namespaces.iter().filter(|netns| size(netns) <= ASKED_MAX) {
+        let host = Host::resolve(netns);
+        for packet in packets(netns) {
+            let question = Question {
+                proto: packet.proto,
+                port: packet.destination_port,
+                from: AddressSet::all(packet.family()),
+                to: packet.destination,
+                via: packet.arrival,
+            };
+            let answer = answer(&host, &question);
+            if answer.unsendable.contains(packet.source) {
+                continue;
+            }
+            let packet = match packet.arrival {
+                Arrival::Link(_) => packet,
+                // The engine lets the kernel choose.
+                Arrival::Local { .. } => Packet { source: packet.family().unspecified(), ..packet },
+            };
+            let with_port = |ports: &Option<Vec<(u16, u16)>>| {
+                let holds =
+                    |range: &(u16, u16)| (range.0..=range.1).contains(&packet.source_port.0);
+                ports.as_ref().is_none_or(|ports| ports.iter().any(holds))
+            };
+            let group = answer.groups.iter().find(|group| {
+                let local = matches!(packet.arrival, Arrival::Local { .. });
+                (local || group.sources.contains(packet.source)) && with_port(&group.ports)
+            });
+            let engine = group.map(|group| group.fate.clone());
+            let reference = walk(netns, &packet);
+            if engine.as_ref() != Some(&reference) {
+                found.push(Disagreement { packet, engine, reference });
+            }
+        }
+    }
+    found
+}
+
+fn size(netns: &Netns) -> usize {
+    let routing = netns.links.len() + netns.addresses.len() + netns.routes.len();
+    routing + netns.policy_rules.len() + netns.sockets.len()
 }
 
 /// Asks both what can be asked: no question panics, and redaction changes no answer.
@@ -120,7 +199,9 @@ fn packets(netns: &Netns) -> Vec<Packet> {
         ends.extend(text.parse::<IpAddr>());
     }
     let mut arrivals = vec![Arrival::Local { uid: 0 }];
-    arrivals.extend(netns.links.iter().take(4).map(|link| Arrival::Link(link.ifindex)));
+    // Nothing comes in on the loopback link from elsewhere.
+    let wires = netns.links.iter().filter(|link| !link.is_loopback());
+    arrivals.extend(wires.take(4).map(|link| Arrival::Link(link.ifindex)));
     let mut ports: Vec<(Proto, Port)> =
         netns.sockets.iter().map(|socket| (socket.proto, socket.port)).take(3).collect();
     ports.push((Proto::Tcp, Port(1)));
@@ -151,8 +232,7 @@ mod tests {
     use crate::random::Random;
 
     fn seeds(target: &str) -> Vec<Vec<u8>> {
-        let folder = format!("{}/seeds/{target}", env!("CARGO_MANIFEST_DIR"));
-        let files = std::fs::read_dir(folder).expect("each target has seeds");
+        let files = std::fs::read_dir(seeds_of(target)).expect("each target has seeds");
         let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read(file?.path());
         files.map(|file| read(file).expect("it can be read")).collect()
     }

@@ -1,5 +1,5 @@
 //! Runs targets on seeds changed at random: `mutate [TARGET] [--seconds N] [--seed N]`. Without a
-//! name it runs every target, each for so long.
+//! name it runs those of `EVERY_TIME`, each for so long.
 //!
 //! An input that panics is written to `artifacts/` beside the seeds, and the program ends with 1.
 
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use canreach_fuzz::random::Random;
-use canreach_fuzz::{TARGETS, Target, json};
+use canreach_fuzz::{EVERY_TIME, TARGETS, Target, json, seeds_of};
 
 fn main() -> ExitCode {
     match from_arguments().and_then(|runs| runs.into_iter().try_for_each(Run::run)) {
@@ -30,12 +30,13 @@ struct Run {
 
 fn from_arguments() -> Result<Vec<Run>, String> {
     let run = |(name, target)| Run { name, target, time: Duration::from_secs(60), seed: 1 };
-    let mut runs: Vec<Run> = TARGETS.into_iter().map(run).collect();
+    let mut runs: Vec<Run> =
+        TARGETS.into_iter().filter(|(name, _)| EVERY_TIME.contains(name)).map(run).collect();
     let names = TARGETS.map(|(name, _)| name).join(", ");
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         if !argument.starts_with('-') {
-            runs.retain(|run| run.name == argument);
+            runs = TARGETS.into_iter().filter(|(name, _)| *name == argument).map(run).collect();
             if runs.is_empty() {
                 return Err(format!("no target is named `{argument}`: {names}"));
             }
@@ -57,7 +58,7 @@ fn from_arguments() -> Result<Vec<Run>, String> {
 impl Run {
     fn run(self) -> Result<(), String> {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let seeds = seeds(&home.join("seeds").join(self.name))?;
+        let seeds = seeds(&seeds_of(self.name))?;
         let mut random = Random::new(self.seed);
         let started = Instant::now();
         let mut executions = 0_u64;
