@@ -8,6 +8,12 @@ use canreach_snapshot::Family;
 /// What it does. `program` is who listens, where the fix is about somebody.
 #[must_use]
 pub fn fix(fix: &Fix, question: &Question, program: Option<&str>) -> String {
+    let sure = fix.server.as_ref().is_none_or(|server| !server.probably);
+    let text = certain_fix(fix, question, program);
+    if sure { text } else { format!("probably: {text}") }
+}
+
+fn certain_fix(fix: &Fix, question: &Question, program: Option<&str>) -> String {
     let server = server(fix);
     let to = question.to;
     let program = program.unwrap_or("the program");
@@ -81,8 +87,7 @@ fn server(fix: &Fix) -> String {
         )
         | None => String::new(),
     };
-    let probably = if server.probably { "; not tested" } else { "" };
-    format!(" (it is {}{by}{probably})", server.name)
+    format!(" (it is {}{by})", server.name)
 }
 
 /// Where lines go, if they go into a file.

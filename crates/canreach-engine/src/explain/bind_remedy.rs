@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use canreach_snapshot::{Family, Netns, OwnerReason, Pid, Process, Snapshot, Socket, Unit};
 
-use super::command_line::{CommandLine, Interpreter, shell_word, shell_words};
+use super::command_line::{CommandLine, Interpreter, shell_word, shell_words, without_options};
 use super::fix::{Fix, FixId, FixNote, FixStep, NoteKind, Place, ServerName, Undo};
 use super::known_server::{ANCESTORS_MAX, KnownServer, recognise};
 use super::launcher::{self, Launcher, Start};
@@ -333,7 +333,13 @@ fn service_fix(
     if has_file && server.variable.is_none() {
         return setting_fix(server, Some(unit), texts, reason);
     }
-    let lines = if let Some(variable) = &server.variable {
+    // An option in its command would win over a variable.
+    let may_have_option = server.flag.is_some()
+        && start.is_none_or(|start| {
+            without_options(&start.arguments, &server.replaces) != start.arguments
+        });
+    let variable = server.variable.as_ref().filter(|_| !may_have_option);
+    let lines = if let Some(variable) = variable {
         vec![format!("Environment={}", systemd_word(&texts.fill(variable)))]
     } else if let Some(flag) = &server.flag {
         let words = switched_command(server, start, texts);
@@ -666,6 +672,31 @@ mod tests {
                 "sudo systemctl edit shop.service",
                 "[Service]",
                 "Environment=GUNICORN_CMD_ARGS=--bind=0.0.0.0:8000",
+                "sudo systemctl restart shop.service",
+            ],
+        );
+        // An option in the command wins over the variable.
+        check(
+            "shop.service",
+            &["/venv/bin/python3 /venv/bin/uvicorn --host 127.0.0.1 app:app", "/sbin/init"],
+            FixId::UnitDropIn,
+            &[
+                "sudo systemctl edit shop.service",
+                "[Service]",
+                "ExecStart=",
+                "ExecStart=/venv/bin/uvicorn app:app --host 0.0.0.0",
+                "sudo systemctl restart shop.service",
+            ],
+        );
+        check(
+            "shop.service",
+            &["\"gunicorn: master [app:app]\"", "/sbin/init"],
+            FixId::UnitDropIn,
+            &[
+                "sudo systemctl edit shop.service",
+                "[Service]",
+                "ExecStart=",
+                "ExecStart=(its command, from systemctl cat) -b 0.0.0.0:8000",
                 "sudo systemctl restart shop.service",
             ],
         );
