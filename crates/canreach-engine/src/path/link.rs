@@ -46,7 +46,7 @@ pub(crate) fn link_input(
     let link = asked.link;
     let unreachable = Some(TheySee::HostUnreachable);
     let subject = Some(Subject::Link(link.ifindex));
-    let near = nearest_prefix(host, asked);
+    let near = prefixes_around(host, asked);
     let gaps = gap_doubts(host, stage, DoubtEffect::MayRedirect, |gap| *gap == GapSubject::Links);
     let partition = vec![(PacketSet::ALL, Finding::doubtful(stage, gaps))];
     let mut found = LinkInput { partition, unresolved_if_stopped: PacketSet::NONE };
@@ -78,7 +78,9 @@ pub(crate) fn link_input(
             let subject =
                 Some(Subject::LinkSysctl { sysctl, link: Some(link.ifindex), value: off.value });
             // Nobody answers the solicitation; through a router, silence.
-            let seen = if near.is_some() { unreachable } else { Some(asked.silence()) };
+            let mut prefixes = host.on_link(link.ifindex).iter();
+            let on_link = prefixes.any(|prefix| prefix.contains(asked.to));
+            let seen = if on_link { unreachable } else { Some(asked.silence()) };
             let stop = Finding::stop(stage, DropReason::Ipv6Disabled, subject, seen);
             found.partition.push((PacketSet::ALL, stop));
             return found;
@@ -91,11 +93,11 @@ pub(crate) fn link_input(
     let to_many = asked.to.is_multicast()
         || asked.to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
         || around.any(|prefix| is_broadcast_of(*prefix, asked.to));
-    if let Some(prefix) = near.filter(|_| !unresolved && !to_many) {
+    if !near.is_empty() && !unresolved && !to_many {
         match asked.family {
-            Family::Ipv4 => arp(host, sets, asked, (prefix, routed), &mut found),
+            Family::Ipv4 => arp(host, sets, asked, (&near, routed), &mut found),
             Family::Ipv6 => {
-                neighbor_solicitation(host, sets, asked, (prefix, routed), &mut found);
+                neighbor_solicitation(host, sets, asked, (&near, routed), &mut found);
             }
         }
     }
@@ -162,10 +164,15 @@ pub(crate) fn seen_unresolved(
     }
 }
 
-/// The longest prefix of the link that holds the address dialled: neighbours resolve it.
-fn nearest_prefix(host: &Host<'_>, asked: &Asked<'_>) -> Option<Prefix> {
+/// The prefixes of the link that hold the address dialled and others beside it, longest first:
+/// neighbours resolve it.
+fn prefixes_around(host: &Host<'_>, asked: &Asked<'_>) -> Vec<Prefix> {
     let prefixes = host.on_link(asked.link.ifindex).iter().copied();
-    prefixes.filter(|prefix| prefix.contains(asked.to)).max_by_key(|prefix| prefix.length())
+    let mut around: Vec<_> = prefixes
+        .filter(|prefix| prefix.contains(asked.to) && prefix.length() < asked.family.bits())
+        .collect();
+    around.sort_by_key(|prefix| std::cmp::Reverse(prefix.length()));
+    around
 }
 
 fn silent(subject: Option<Subject>) -> Finding {
@@ -178,11 +185,11 @@ fn arp(
     host: &Host<'_>,
     sets: &mut Diagram,
     asked: &Asked<'_>,
-    (prefix, routed): (Prefix, &RouteInput),
+    (around, routed): (&[Prefix], &RouteInput),
     found: &mut LinkInput,
 ) {
-    let (neighbors, strangers) = askers(host, sets, asked);
-    let router = router_in(host, prefix);
+    let (neighbors, strangers) = askers(sets, asked.family, around);
+    let router = router_in(host, around);
     let asking = if router.is_some() { sets.or(neighbors, strangers) } else { neighbors };
     found.partition.extend(arp_rules(host, asking));
     // ARP is routed without ports, and as what came in by the link itself, not by its VRF.
@@ -406,22 +413,24 @@ fn arp_rules(host: &Host<'_>, asking: PacketSet) -> Partition {
 }
 
 /// Who asks for the address: neighbours themselves, and for all others a router.
-fn askers(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>) -> (PacketSet, PacketSet) {
-    let prefixes = host.on_link(asked.link.ifindex).iter().copied();
-    let around = prefixes.filter(|prefix| prefix.contains(asked.to));
-    let neighbors = sets.from_sources(&AddressSet::from_prefixes(asked.family, around));
+fn askers(sets: &mut Diagram, family: Family, around: &[Prefix]) -> (PacketSet, PacketSet) {
+    let set = AddressSet::from_prefixes(family, around.iter().copied());
+    let neighbors = sets.from_sources(&set);
     (neighbors, sets.not(neighbors))
 }
 
-/// An address that a router of a prefix could have: the lowest that is not ours.
-fn router_in(host: &Host<'_>, prefix: Prefix) -> Option<u128> {
-    let (low, high) = prefix.range();
-    let family = prefix.family();
-    let has_network_address = family == Family::Ipv4 && prefix.length() < 31;
-    let first = if has_network_address { low + 1 } else { low };
-    let inside = AddressSet::from_ranges(family, [(first, high)]);
-    let free = inside.difference(&host.own_addresses(family));
-    free.ranges().first().map(|(low, _)| *low)
+/// An address that a router could have: the lowest that is not ours, of the longest prefix that has
+/// one.
+fn router_in(host: &Host<'_>, around: &[Prefix]) -> Option<u128> {
+    around.iter().find_map(|prefix| {
+        let (low, high) = prefix.range();
+        let family = prefix.family();
+        let has_network_address = family == Family::Ipv4 && prefix.length() < 31;
+        let first = if has_network_address { low + 1 } else { low };
+        let inside = AddressSet::from_ranges(family, [(first, high)]);
+        let free = inside.difference(&host.own_addresses(family));
+        free.ranges().first().map(|(low, _)| *low)
+    })
 }
 
 /// Neighbour solicitation: IPv6 answers for addresses of the very link only.
@@ -429,13 +438,13 @@ fn neighbor_solicitation(
     host: &Host<'_>,
     sets: &mut Diagram,
     asked: &Asked<'_>,
-    (prefix, routed): (Prefix, &RouteInput),
+    (around, routed): (&[Prefix], &RouteInput),
     found: &mut LinkInput,
 ) {
-    let (neighbors, strangers) = askers(host, sets, asked);
+    let (neighbors, strangers) = askers(sets, asked.family, around);
     // Without a router in the prefix, nobody asks for others.
     let asking =
-        if router_in(host, prefix).is_some() { sets.or(neighbors, strangers) } else { neighbors };
+        if router_in(host, around).is_some() { sets.or(neighbors, strangers) } else { neighbors };
     let addresses = &host.netns().addresses;
     let on =
         |link: Ifindex| host.entries_of(asked.to).find(|index| addresses[*index].ifindex == link);

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, Ifindex, LinkKind, Port, Proto};
+use canreach_snapshot::{Address, AddressFlags, Family, Ifindex, LinkKind, Port, Proto};
 
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
@@ -116,30 +116,39 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
     };
     let mut parts = Partition::new();
     for (set, found) in look_up_output(host, sets, &flow, PacketSet::ALL) {
-        let limited = asked.to == IpAddr::V4(Ipv4Addr::BROADCAST);
-        if limited || !is_local(host, family, found) {
+        if family == Family::Ipv4 && matches!(found, Found::Refused { .. }) || is_limited(asked.to)
+        {
             parts.push((set, dispatch(host, asked, found, path)));
             continue;
         }
-        let source = source_for(host, family, asked.to, found);
-        let again = Flow { source: Term::Is(address_value(source)), ..flow };
+        // IPv6 forgets an error here: a source is chosen all the same, and the second lookup decides
+        // (`ip6_dst_lookup_tail`).
+        let chosen = source_for(host, family, asked.to, found);
+        if family == Family::Ipv6 && chosen.is_none() {
+            let seen = Some(TheySee::AddressNotAvailable);
+            parts.push((set, Finding::stop(Stage::Route, DropReason::NoRoute, None, seen)));
+            continue;
+        }
+        let again = Flow { source: Term::Is(chosen.map_or(0, address_value)), ..flow };
+        path.source = chosen.unwrap_or(asked.to);
         for (set, found) in look_up_output(host, sets, &again, set) {
-            let finding = if family == Family::Ipv4
-                && matches!(found, Found::Route { .. })
-                && is_local(host, family, found)
-                && !is_source(host, source, asked.split)
-            {
+            let foreign = family == Family::Ipv4
+                && chosen.is_some_and(|source| !is_source(host, source, asked.split));
+            let finding = if foreign {
                 // The address is local by a route outside table local: it may not be a source.
                 let seen = Some(TheySee::NetworkUnreachable);
                 Finding::stop(Stage::Route, DropReason::ReplySourceNotLocal, None, seen)
             } else {
                 dispatch(host, asked, found, path)
             };
-            path.source = source;
             parts.push((set, finding));
         }
     }
     path.partitions.push(parts);
+}
+
+fn is_limited(address: IpAddr) -> bool {
+    address == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// The lookup of what this machine sends: by a link of a VRF, it belongs to the VRF.
@@ -165,20 +174,44 @@ fn is_local(host: &Host<'_>, family: Family, found: Found) -> bool {
     }
 }
 
-/// The source of the matched route, else the address dialled itself. A route that is not local but
-/// leaves by `lo` gives the source of that link.
-fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> IpAddr {
-    let Found::Route { way, .. } = found else { return to };
-    let way = host.fib(family).way(way);
-    // An own IPv6 address is its own best source (RFC 6724, rule 1).
-    if family == Family::Ipv6 || !is_local(host, family, found) {
-        return to;
-    }
-    let of_link = || {
-        let exit = way.exits.first().filter(|_| way.kind != WayKind::Local)?;
-        select_address(host, exit.link, exit.gateway, way.scope)
+/// The source the kernel chooses. IPv4: that of the matched route; else, for a local route, the
+/// address dialled itself, and for others an address of the link. `None` if there is none.
+fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> Option<IpAddr> {
+    let way = match found {
+        Found::Route { way, .. } => Some(host.fib(family).way(way)),
+        Found::Refused { .. } => None,
     };
-    way.preferred_source.or_else(of_link).unwrap_or(to)
+    let exit = way.and_then(|way| way.exits.first());
+    match (family, way) {
+        (Family::Ipv6, way) => {
+            let preferred = way.and_then(|way| way.preferred_source);
+            preferred.or_else(|| chosen_ipv6(host, to, exit.map(|exit| exit.link)))
+        }
+        (Family::Ipv4, None) => None,
+        (Family::Ipv4, Some(way)) if way.kind == WayKind::Local => {
+            Some(way.preferred_source.unwrap_or(to))
+        }
+        (Family::Ipv4, Some(way)) => way.preferred_source.or_else(|| {
+            let exit = exit?;
+            select_address(host, exit.link, exit.gateway, way.scope)
+        }),
+    }
+}
+
+/// `ipv6_dev_get_saddr`, to a destination of this machine: the address itself if it is an own one,
+/// else the widest scope, the link of the route before others, and what is not deprecated first.
+fn chosen_ipv6(host: &Host<'_>, to: IpAddr, link: Option<Ifindex>) -> Option<IpAddr> {
+    let own = host.netns().addresses.iter().filter(|own| !own.is_tentative());
+    let rank = |own: &Address| {
+        let IpAddr::V6(address) = own.address() else { return None };
+        let narrow = address.is_unicast_link_local() || address.is_loopback();
+        let elsewhere = Some(own.ifindex) != link;
+        let deprecated = own.flags.has(AddressFlags::DEPRECATED);
+        Some((own.address() != to, narrow, deprecated, elsewhere))
+    };
+    let ranked = own.filter_map(|own| rank(own).map(|rank| (rank, own.address())));
+    // The first of the best.
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, address)| address)
 }
 
 fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalInput) -> Finding {
@@ -187,15 +220,14 @@ fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalIn
     match found {
         Found::Refused { refusal, route, rule } => {
             let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
-            let (reason, seen) = refused(host, family, refusal);
+            let (reason, seen) = refused(refusal);
             Finding::stop(stage, reason, subject, Some(seen))
         }
         Found::Route { route, way } => {
             let way = host.fib(family).way(way);
             let subject = Some(Subject::Route(route));
-            let limited = asked.to == IpAddr::V4(Ipv4Addr::BROADCAST);
             match way.kind {
-                _ if limited => to_everyone(asked, subject),
+                _ if is_limited(asked.to) => to_everyone(asked, subject),
                 WayKind::Local => {
                     path.device = way.exits.first().map(|exit| exit.link).or(path.device);
                     Finding::pass(stage, subject)
@@ -237,15 +269,9 @@ fn to_everyone(asked: LocalAsked, subject: Option<Subject>) -> Finding {
 }
 
 /// What connect(2) says.
-fn refused(host: &Host<'_>, family: Family, refusal: Refusal) -> (DropReason, TheySee) {
-    // Without any IPv6 address there is no source, and that is noticed first.
-    let mut addresses = host.netns().addresses.iter();
-    let sourceless = family == Family::Ipv6
-        && !addresses.any(|own| own.prefix.family() == family && !own.is_tentative());
-    let no_route =
-        if sourceless { TheySee::AddressNotAvailable } else { TheySee::NetworkUnreachable };
+const fn refused(refusal: Refusal) -> (DropReason, TheySee) {
     match refusal {
-        Refusal::NoRoute => (DropReason::NoRoute, no_route),
+        Refusal::NoRoute => (DropReason::NoRoute, TheySee::NetworkUnreachable),
         Refusal::RuleUnreachable => (DropReason::RouteUnreachable, TheySee::NetworkUnreachable),
         Refusal::RouteUnreachable => (DropReason::RouteUnreachable, TheySee::HostUnreachable),
         Refusal::Prohibit => (DropReason::RouteProhibit, TheySee::PermissionDenied),
@@ -292,6 +318,11 @@ pub(crate) fn local_reply(host: &Host<'_>, sets: &mut Diagram, answer: LocalAnsw
     });
     if source_fails {
         return vec![(PacketSet::ALL, stop(DropReason::ReplySourceNotLocal, None))];
+    }
+    let is_up = |device| host.link(device).is_some_and(|link| link.is_up());
+    if let Some(device) = answer.key.device.filter(|device| !is_up(*device)) {
+        let subject = Some(Subject::Link(device));
+        return vec![(PacketSet::ALL, stop(DropReason::NoReplyRoute, subject))];
     }
     let mut parts = Partition::new();
     for (set, found) in look_up_output(host, sets, &answer_flow(answer), PacketSet::ALL) {

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    Address, AddressFlags, CgroupId, Family, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind,
-    LinkSysctl, Port, Prefix, Proto, Scope, TableId,
+    Address, AddressFlags, CgroupId, Family, GapSubject, Ifindex, Link, LinkKind, LinkSysctl, Port,
+    Prefix, Proto, Scope, TableId,
 };
 
 use crate::AddressSet;
@@ -24,6 +24,7 @@ use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::hook::gap_doubts;
 use crate::path::output::{Sender, output};
+use crate::path::socket_lookup::l3mdev_accept;
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -157,10 +158,7 @@ pub(crate) fn flows(
 ) -> Vec<(PacketSet, Flow)> {
     let port = |port: Option<Port>| port.map_or(PortTerm::Absent, |port| PortTerm::Is(port.0));
     // Resets leave through the VRF the packet came in by, accepted ones if the sysctl says so.
-    let accept = match asked.proto {
-        Proto::Tcp => GlobalSysctl::TcpL3mdevAccept,
-        Proto::Udp => GlobalSysctl::UdpL3mdevAccept,
-    };
+    let accept = l3mdev_accept(asked.proto);
     let vrf = match key.device.and_then(|device| host.link(device)) {
         Some(device) => host.vrf_of(device),
         None => asked.vrf.filter(|_| key.by_kernel || host.sysctl(accept).is_set()),

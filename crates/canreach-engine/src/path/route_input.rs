@@ -169,14 +169,19 @@ fn martian(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
             let rest = sets.not(good);
             if to.is_unspecified() {
                 parts.push((rest, stop(None)));
-            } else if !localnet.is_set() && !to.is_broadcast() {
+            } else if !to.is_broadcast() {
                 let loopback = if to.is_loopback() {
                     PacketSet::ALL
                 } else {
                     origin.is_in(sets, &prefixes(&["127.0.0.0/8"]))
                 };
                 let loopback = sets.and(loopback, rest);
-                parts.push((loopback, doubted(host, localnet, stop(blames))));
+                let finding = if localnet.is_set() {
+                    Finding::pass(Stage::Route, None)
+                } else {
+                    stop(blames)
+                };
+                parts.push((loopback, doubted(host, localnet, finding)));
             }
         }
         IpAddr::V6(to) => {

@@ -230,9 +230,14 @@ fn group_of(
     candidates: &[SocketIndex],
     winner: SocketIndex,
 ) -> Vec<SocketIndex> {
-    // A connected socket is in no group with others.
+    // A connected socket is in no group with others. Several with one peer: the latest to connect gets
+    // it, which the dump does not show.
     if sockets[winner.0].state == SocketState::Connected {
-        return vec![winner];
+        let alike = |index: &SocketIndex| {
+            let (one, other) = (&sockets[index.0], &sockets[winner.0]);
+            one.state == other.state && one.peer == other.peer && one.device == other.device
+        };
+        return candidates.iter().copied().filter(alike).collect();
     }
     let key = |index: SocketIndex| {
         let socket = &sockets[index.0];
@@ -254,11 +259,14 @@ fn takes_device(host: &Host<'_>, query: &SocketQuery, socket: &Socket) -> bool {
 }
 
 fn accepts_vrf(host: &Host<'_>, proto: Proto) -> bool {
-    let sysctl = match proto {
+    host.sysctl(l3mdev_accept(proto)).is_set()
+}
+
+pub(crate) const fn l3mdev_accept(proto: Proto) -> GlobalSysctl {
+    match proto {
         Proto::Tcp => GlobalSysctl::TcpL3mdevAccept,
         Proto::Udp => GlobalSysctl::UdpL3mdevAccept,
-    };
-    host.sysctl(sysctl).is_set()
+    }
 }
 
 fn takes_peer(socket: &Socket, family: Family, peer: Option<Peer>) -> bool {
