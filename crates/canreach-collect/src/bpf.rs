@@ -287,6 +287,9 @@ mod tests {
 
     /// Does something in a fresh namespace; says why where that is not permitted.
     fn in_fresh_namespace(work: impl FnOnce() + Send) {
+        if sys::next_bpf_id(BpfObject::Program, 0).is_err() {
+            return skip("bpf(2) is refused");
+        }
         let script = ["--net", "sh", "-c", "echo ready; exec cat"];
         let mut holder = Command::new("unshare")
             .args(script)
@@ -387,6 +390,9 @@ mod tests {
 
     #[test]
     fn programs_of_a_group_count_for_the_groups_below() {
+        if sys::next_bpf_id(BpfObject::Program, 0).is_err() {
+            return skip("bpf(2) is refused");
+        }
         let tree = CgroupTree::open();
         let Some((_, own)) = tree.as_ref().and_then(CgroupTree::own) else {
             return skip("cgroup2 is not mounted");

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
-use canreach_snapshot::{Address, Link, LinkFlags, Netns, Pid, Prefix, Snapshot};
+use canreach_snapshot::{
+    Address, Gap, GapReason, GapSubject, Link, LinkFlags, Netns, Pid, Prefix, Snapshot,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A fresh namespace: `lo`, down, and nothing else.
@@ -133,6 +135,18 @@ impl Drop for Namespace {
         // An error means that it is gone already.
         let _ = self.holder.wait();
     }
+}
+
+/// The gaps of a reading, but for what bpf(2) tells the first user namespace only.
+pub(crate) fn gaps(netns: &Netns) -> Vec<&Gap> {
+    let everywhere = std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.trim_end().ends_with(&u32::MAX.to_string()));
+    let of_bpf = |gap: &&Gap| {
+        let subjects =
+            [GapSubject::Tc, GapSubject::CgroupBpf, GapSubject::SkLookup, GapSubject::NetfilterBpf];
+        !everywhere && gap.reason == GapReason::NeedsRoot && subjects.contains(&gap.subject)
+    };
+    netns.gaps.iter().filter(|gap| !of_bpf(gap)).collect()
 }
 
 /// The widest scope without owners.
