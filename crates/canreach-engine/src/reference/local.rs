@@ -41,13 +41,24 @@ impl Walk<'_> {
     /// Where connect(2) leads, and the link the packet loops through.
     fn connect(&mut self, uid: u32) -> Result<(Arrived, Ifindex), Stop> {
         if self.packet.destination.is_multicast() {
-            let arrived = self.arrived(self.packet.destination, self.packet.source, None, true);
-            return self.multicast_destination(&arrived).map(|arrived| (arrived, LOOPBACK_IFINDEX));
+            return self.connect_to_group(uid).map(|arrived| (arrived, LOOPBACK_IFINDEX));
         }
         match self.family() {
             Family::Ipv4 => self.ip_route_connect(uid),
             Family::Ipv6 => self.ip6_connect(uid),
         }
+    }
+
+    /// A group needs a route like any other destination; IPv6 TCP does not get as far as to ask for
+    /// it.
+    fn connect_to_group(&mut self, uid: u32) -> Result<Arrived, Stop> {
+        let (source, destination) = (self.packet.source, self.packet.destination);
+        let bound = Some(source).filter(|source| !source.is_unspecified());
+        if self.packet.proto == Proto::Udp || self.family() == Family::Ipv4 {
+            self.connect_route(&self.connect_flow(uid, destination, bound))?;
+        }
+        let arrived = self.arrived(destination, source, None, true);
+        self.multicast_destination(&arrived)
     }
 
     fn arrived(

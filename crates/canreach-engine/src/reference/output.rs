@@ -24,6 +24,8 @@ pub(super) struct WayOut {
     pub(super) links: Vec<Ifindex>,
     /// The nexthops it may leave by.
     pub(super) nexthops: Vec<NextHop>,
+    /// How many more ways the route has that the source may not take.
+    pub(super) barred: usize,
 }
 
 /// Why nothing can be sent.
@@ -93,6 +95,7 @@ impl Walk<'_> {
                         route: None,
                         links: vec![oif],
                         nexthops: Vec::new(),
+                        barred: 0,
                     },
                 );
             }
@@ -101,21 +104,21 @@ impl Walk<'_> {
         self.checked_source(flow, way)
     }
 
-    /// `__mkroute_output`: a loopback source does not leave by another link. Where the route leads by
-    /// several, one that it may leave by is enough for it to be possible.
-    fn checked_source(&mut self, flow: &Flow, way: WayOut) -> Result<WayOut, NoWayOut> {
+    /// `__mkroute_output`: a loopback source does not leave by another link.
+    fn checked_source(&mut self, flow: &Flow, mut way: WayOut) -> Result<WayOut, NoWayOut> {
         let is_loopback = flow.source.is_some_and(|source| source.is_loopback());
         if !is_loopback || way.kind == RouteType::Local {
             return Ok(way);
         }
-        let mut allowed = false;
-        for link in &way.links {
+        let all = way.links.len();
+        way.links.retain(|link| {
             let inside = self
                 .link(*link)
                 .is_some_and(|link| link.is_loopback() || link.kind == LinkKind::Vrf);
-            allowed |= inside || self.link_sysctl(LinkSysctl::RouteLocalnet, *link) != 0;
-        }
-        if allowed { Ok(way) } else { Err(NoWayOut::Source) }
+            inside || self.link_sysctl(LinkSysctl::RouteLocalnet, *link) != 0
+        });
+        way.barred = all - way.links.len();
+        if way.links.is_empty() { Err(NoWayOut::Source) } else { Ok(way) }
     }
 
     /// `ip6_route_output_flags`.
@@ -141,7 +144,7 @@ impl Walk<'_> {
         let nexthops: Vec<NextHop> =
             positions.iter().filter_map(|position| all.get(*position).cloned()).collect();
         let links = nexthops.iter().filter_map(|nexthop| nexthop.ifindex).collect();
-        WayOut { kind: route.kind, route: Some(index), links, nexthops }
+        WayOut { kind: route.kind, route: Some(index), links, nexthops, barred: 0 }
     }
 
     /// Whether what is sent this way comes back in on this machine: an address of its own, or anything

@@ -7,7 +7,8 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::{
-    Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, NextHop, Proto, RouteType, Scope, Socket,
+    Family, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind, NextHop, Proto, RouteType, Scope,
+    Socket,
 };
 
 use super::output::{NoWayOut, WayOut};
@@ -145,11 +146,14 @@ impl Walk<'_> {
                 matches!(link.kind, LinkKind::Tun | LinkKind::Wireguard | LinkKind::Ppp)
             })
         };
-        Some(if way.links.iter().all(back) {
+        let lost = |link: &Ifindex| self.link(*link).is_some_and(Link::is_loopback);
+        Some(if way.links.iter().all(back) && way.barred == 0 {
             Leaves::ByArrival
         } else if way.links.iter().any(back) {
             Leaves::BySeveral
-        } else if way.links.iter().all(vpn) {
+        } else if way.links.iter().all(lost) {
+            return None;
+        } else if way.links.iter().all(|link| vpn(link) || lost(link)) {
             Leaves::ByVpn
         } else {
             Leaves::Elsewhere
@@ -235,9 +239,14 @@ impl Walk<'_> {
     fn reply_flow(&mut self, arrived: &Arrived, socket: &Socket) -> Flow {
         let tcp = self.packet.proto == Proto::Tcp;
         let mut oif = socket.device;
-        if tcp && oif.is_none() && self.global_sysctl(GlobalSysctl::TcpL3mdevAccept) != 0 {
+        let vrf = arrived.link.and_then(|link| self.l3mdev_master(link));
+        if tcp
+            && oif.is_none()
+            && vrf.is_some()
+            && self.global_sysctl(GlobalSysctl::TcpL3mdevAccept) != 0
+        {
             // `inet_request_bound_dev_if`.
-            oif = arrived.link.and_then(|link| self.l3mdev_master(link));
+            oif = vrf;
         }
         // Link-local addresses mean something on one link only (`tcp_v6_init_req`).
         let in_vrf = arrived.sdif.is_some();
