@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 
+use canreach_collect::sock_diag::SocketQuery;
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
 use canreach_snapshot::{
-    Backlog, Family, Mark, Netns, Port, Proto, Socket, SocketState, link::LOOPBACK_IFINDEX,
+    Backlog, Family, Ifindex, Mark, Netns, Port, Proto, Socket, SocketState, link::LOOPBACK_IFINDEX,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 
@@ -130,4 +131,81 @@ fn a_socket_bound_to_a_device_names_it() {
     let netns = namespace.read();
     assert_eq!(find(&netns, Proto::Tcp, 1000).device, Some(LOOPBACK_IFINDEX));
     drop(bound);
+}
+
+/// The kernel's own lookup, asked for packets that come in on a link: what it must and must not
+/// find is that of the kernel, so this holds the request against it, not the kernel against us.
+#[test]
+fn the_exact_query_asks_for_the_packet_that_is_meant() {
+    let Some(namespace) = Namespace::new() else { return };
+    namespace.ip("link set lo up
+link add left type veth peer name right
+link set left up
+link set right up
+address add 192.0.2.10/24 dev left
+address add 2001:db8::10/64 dev left nodad
+address add fe80::10/64 dev left nodad
+");
+    let netns = namespace.read_settled();
+    let left = netns.link_named("left").expect("it was made").ifindex;
+    let (lo, any) = (LOOPBACK_IFINDEX, Port(0));
+    let ip = |text: &str| -> IpAddr { text.parse().expect("it is an address") };
+    namespace.inside(|| {
+        let mut query = SocketQuery::open().expect("sock_diag is there");
+        let mut check = |proto, bound: &str, packets: &[(&str, &str, Ifindex, bool)]| {
+            let bound: SocketAddr = bound.parse().expect("it is an address and a port");
+            let (tcp, udp);
+            match proto {
+                Proto::Tcp => (tcp, udp) = (Some(TcpListener::bind(bound).expect("free")), None),
+                Proto::Udp => (tcp, udp) = (None, Some(UdpSocket::bind(bound).expect("free"))),
+            }
+            for &(from, to, on, found) in packets {
+                let (from, to) = ((ip(from), any), (ip(to), Port(bound.port())));
+                let answer = query.lookup(proto, from, to, on).expect("it answers");
+                assert_eq!(
+                    answer.is_some(),
+                    found,
+                    "{proto:?} {bound}: {from:?} -> {to:?} on {on:?}"
+                );
+            }
+            drop((tcp, udp));
+        };
+        for proto in Proto::BOTH {
+            check(
+                proto,
+                "127.0.0.1:1000",
+                &[("192.0.2.77", "192.0.2.10", left, false), ("127.0.0.1", "127.0.0.1", lo, true)],
+            );
+            check(
+                proto,
+                "0.0.0.0:1000",
+                &[
+                    ("192.0.2.77", "192.0.2.10", left, true),
+                    ("2001:db8::7", "2001:db8::10", left, false),
+                ],
+            );
+            check(
+                proto,
+                "[::]:1000",
+                &[
+                    ("192.0.2.77", "192.0.2.10", left, true),
+                    ("2001:db8::7", "2001:db8::10", left, true),
+                ],
+            );
+            check(
+                proto,
+                "192.0.2.10:1000",
+                &[
+                    ("192.0.2.77", "192.0.2.10", left, true),
+                    ("192.0.2.77", "127.0.0.1", left, false),
+                ],
+            );
+            let scoped = format!("[fe80::10%{}]:1000", left.0);
+            check(
+                proto,
+                &scoped,
+                &[("fe80::7", "fe80::10", left, true), ("fe80::7", "fe80::10", lo, false)],
+            );
+        }
+    });
 }
