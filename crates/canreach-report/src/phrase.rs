@@ -245,6 +245,20 @@ pub const fn owner(reason: OwnerReason) -> &'static str {
     }
 }
 
+/// The same behind an address, in a list. What root would see is said once, below the list.
+#[must_use]
+pub const fn owner_in_list(reason: OwnerReason) -> Option<&'static str> {
+    match reason {
+        OwnerReason::NeedsRoot | OwnerReason::Kernel => None,
+        OwnerReason::NeedsPtrace => Some("needs CAP_SYS_PTRACE to name"),
+        OwnerReason::OtherPidNamespace => Some("runs outside this container"),
+        OwnerReason::Hidepid => Some("hidden by /proc's hidepid"),
+        OwnerReason::SocketActivated => Some("systemd starts it when needed"),
+        OwnerReason::NoProcess => Some("no program shows it"),
+        OwnerReason::NotLookedAt => Some("not looked up"),
+    }
+}
+
 /// The code of a reason why a program is not known.
 #[must_use]
 pub const fn owner_slug(reason: OwnerReason) -> &'static str {

@@ -292,11 +292,10 @@ fn detail(group: ListGroup, row: &ListenerRow) -> String {
         | ListGroup::ContainersPerhaps => {}
     }
     if row.program.pid.is_none()
-        && let Some(reason) = row.program.reason
-        && reason != OwnerReason::Kernel
+        && let Some(reason) = row.program.reason.and_then(phrase::owner_in_list)
     {
         text.push_str("; ");
-        text.push_str(phrase::owner(reason));
+        text.push_str(reason);
     }
     text
 }
@@ -375,7 +374,8 @@ fn bottom(report: &ListReport, groups: &[(ListGroup, Vec<&ListenerRow>)]) -> Vec
         (None, Some(first)) => (first, "how they get there, step by step"),
         (None, None) => return lines,
     };
-    let command = format!("canreach why {}", port_cell(row));
+    let netns = report.netns.as_deref().map(|name| format!(" --netns {}", printable(name)));
+    let command = format!("canreach why {}{}", port_cell(row), netns.unwrap_or_default());
     lines.push(Line::new());
     lines
         .push(Line::plain("Next: ").add(STRONG, &command).add(PLAIN, "      ").add(PLAIN, purpose));

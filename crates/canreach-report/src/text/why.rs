@@ -147,12 +147,6 @@ fn what_to_do(report: &WhyReport, command: &str, look: Look) -> Vec<Line> {
                 .add(PLAIN, &format!(", {port}")),
         );
     }
-    let only_root = !report.unknown.is_empty()
-        && report.unknown.iter().all(|thing| thing.reason == UnknownReason::NeedsRoot.slug());
-    if report.verdict == Verdict::Unknown && only_root {
-        lines.push(Line::new());
-        lines.push(Line::plain("Be sure:  ").add(STRONG, &format!("sudo {command}")));
-    }
     let lan = matches!(report.asked.who, Who::Lan | Who::Any);
     let would = report.verdict == Verdict::Yes || !report.fixes.is_empty();
     if let (true, true, Some(to)) = (lan, would, report.asked.to) {
@@ -164,6 +158,12 @@ fn what_to_do(report: &WhyReport, command: &str, look: Look) -> Vec<Line> {
             lines.push(Line::new());
         }
         lines.push(Line::plain(then).add(STRONG, &place));
+    }
+    let only_root = !report.unknown.is_empty()
+        && report.unknown.iter().all(|thing| thing.reason == UnknownReason::NeedsRoot.slug());
+    if report.verdict == Verdict::Unknown && only_root {
+        lines.push(Line::new());
+        lines.push(Line::plain("Be sure:  ").add(STRONG, &format!("sudo {command}")));
     }
     lines
 }
@@ -227,7 +227,12 @@ fn also_verdict(report: &WhyReport, answer: &AlsoAnswer) -> String {
             "the same.".to_owned()
         }
         (Verdict::Unknown, Some(Leaning::Yes)) => "probably yes.".to_owned(),
-        (Verdict::Unknown, Some(Leaning::No)) => "probably no.".to_owned(),
+        (Verdict::Unknown, Some(Leaning::No)) => match code {
+            Some(StopCode::Drop(reason)) => {
+                format!("probably no, {} [{}].", also_stop(answer, reason), reason.slug())
+            }
+            Some(StopCode::NoLanAddress) | None => "probably no.".to_owned(),
+        },
         (Verdict::Unknown, None) => "can't tell.".to_owned(),
     }
 }
