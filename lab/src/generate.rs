@@ -591,7 +591,7 @@ fn remove_impossible(wiring: &Wiring, probes: &mut Vec<Probe>) {
         // What a client's own kernel refuses, no frame can show.
         Client::Peer { raw: true, .. } => {
             let to = probe.to.ip();
-            !to.is_multicast() && !(probe.proto == Proto::Tcp && wiring.is_shared(to))
+            !(to.is_multicast() || probe.proto == Proto::Tcp && wiring.is_shared(to))
         }
         Client::Peer { source, via, .. } => {
             let prefix = wiring.on_link_prefix(via, *source);
