@@ -214,7 +214,8 @@ impl Walk<'_> {
                 return Err(self.silent(DropReason::NoReplyRoute));
             }
         };
-        if way.route.is_none() {
+        // Taken to be on the link that the socket is bound to. On `lo` everybody is.
+        if way.route.is_none() && !self.stays(&way) {
             let prefixes = self.on_link_prefixes(way.links[0]);
             if !prefixes.iter().any(|prefix| prefix.contains(arrived.source)) {
                 return Err(self.silent(DropReason::NoReplyRoute));
