@@ -20,10 +20,10 @@ fn certain_fix(fix: &Fix, question: &Question, program: Option<&str>) -> String 
     match fix.id {
         FixId::HostFlag | FixId::HostVariable => host(fix, &server),
         FixId::HostSetting => match file(fix) {
-            Some(file) => format!("in {file}, set{server}"),
+            Some(file) => format!("start it again with this in {file}{server}"),
             None => format!("let it listen on all addresses{server}"),
         },
-        FixId::HostCode => format!("in its code, listen on all addresses{server}"),
+        FixId::HostCode => format!("in its code, listen on all addresses{}", name(fix)),
         FixId::HostArgument => "probably: start it with the address for everybody".to_owned(),
         FixId::ListenOnAll => listen_on_all(question.family()),
         FixId::UnitDropIn => {
@@ -75,6 +75,11 @@ fn add_route(fix: &Fix) -> String {
     let has_form = fix.steps.iter().any(|step| matches!(step, FixStep::Form(_)));
     let fill = if has_form { " (fill in the words in capitals)" } else { "" };
     format!("give answers a way back{fill}")
+}
+
+/// ` (it is a Node.js program)`.
+fn name(fix: &Fix) -> String {
+    fix.server.as_ref().map(|server| format!(" (it is {})", server.name)).unwrap_or_default()
 }
 
 /// ` (it is Vite, started by npm)`.

@@ -634,6 +634,16 @@ mod tests {
     }
 
     #[test]
+    fn a_database_started_by_hand() {
+        let chain = ["/usr/lib/postgresql/15/bin/postgres -D /tmp/db -p 5439"];
+        let found = fix("127.0.0.1", 5439, "192.168.1.20", &chain, None);
+        assert_eq!(
+            lines(&found),
+            ["/usr/lib/postgresql/15/bin/postgres -D /tmp/db -p 5439 -c 'listen_addresses=*'"]
+        );
+    }
+
+    #[test]
     fn over_ipv6_the_wildcard_is_the_other_one() {
         let check = |chain: &[&str], expected: &str| {
             let fix = fix("::1", 8000, "2001:db8::20", chain, None);

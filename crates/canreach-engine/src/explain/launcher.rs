@@ -126,7 +126,8 @@ fn ends_with_program(script: &str, program: &str) -> bool {
         is_assignment || matches!(*word, "exec" | "env" | "cross-env" | "npx" | "node")
     });
     words.next().is_some_and(|word| {
-        let name = base_name(word);
+        // npx puts the name in quotes.
+        let name = base_name(word.trim_matches(['\'', '"']));
         name == program || name.split_once('.').is_some_and(|(stem, _)| stem == program)
     })
 }
@@ -357,6 +358,7 @@ mod tests {
         check(&[vite, "bun run dev"], "bun", "bun run dev --host");
         check(&[vite, "deno task dev"], "deno", "deno task dev --host");
         check(&[vite, "\"npm exec vite\""], "npx", "npx vite --host");
+        check(&[vite, "sh -c 'vite' -d", "\"npm exec vite -d\""], "npx", "npx vite -d --host");
         check(&[vite, "node /usr/bin/npx vite@5 --port 1"], "npx", "npx vite@5 --port 1 --host");
         check(&[vite, "node /usr/bin/pnpm exec vite"], "pnpm", "pnpm exec vite --host");
         // A script that ends with something else would hand the option to that.
