@@ -280,11 +280,13 @@ fn refuse(
         |sysctl, value| Some(Subject::LinkSysctl { sysctl, link: Some(asked.link.ifindex), value });
     let ignore = host.link_sysctl(LinkSysctl::ArpIgnore, asked.link);
     let filter = host.link_sysctl(LinkSysctl::ArpFilter, asked.link);
-    for gap in [ignore.gap, filter.gap].into_iter().flatten() {
-        let (reason, subject) = (host.gap_reason(gap), Some(Subject::Gap(gap)));
-        let doubt = Finding::doubt(Stage::Link, reason, DoubtEffect::MayStop, subject);
-        found.partition.push((local, doubt));
-    }
+    let unread = |gap: Option<usize>| {
+        gap.map(|gap| {
+            let (reason, subject) = (host.gap_reason(gap), Some(Subject::Gap(gap)));
+            Finding::doubt(Stage::Link, reason, DoubtEffect::MayStop, subject)
+        })
+    };
+    found.partition.extend(unread(ignore.gap).map(|doubt| (local, doubt)));
     let answered = match confirmed(host, asked, ignore.value) {
         Confirmed::Every => PacketSet::ALL,
         Confirmed::None => PacketSet::NONE,
@@ -301,8 +303,9 @@ fn refuse(
     if !ignored.is_empty() {
         found.partition.push((ignored, silent(of_link(LinkSysctl::ArpIgnore, ignore.value))));
     }
+    let rest = sets.difference(local, ignored);
+    found.partition.extend(unread(filter.gap).map(|doubt| (rest, doubt)));
     if filter.is_set() {
-        let rest = sets.difference(local, ignored);
         let filtered = filtered(host, sets, asked, sender);
         let filtered = sets.and(rest, filtered);
         if !filtered.is_empty() {

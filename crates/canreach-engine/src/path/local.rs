@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Address, AddressFlags, Family, Ifindex, LinkKind, Port, Proto};
+use canreach_snapshot::{Family, Ifindex, LinkKind, Port, Proto};
 
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
@@ -21,8 +21,9 @@ use crate::path::ingress::ingress;
 use crate::path::input::input;
 use crate::path::output::{Sender, connect, output};
 use crate::path::prerouting::prerouting;
-use crate::path::reply::{AnswerKey, is_source, select_address, stays_inside};
+use crate::path::reply::{AnswerKey, is_source, stays_inside};
 use crate::path::route_input::{group, table_doubts};
+use crate::path::source_choice::{client_source, select_address};
 use crate::path::stage::{Finding, Partition, needs_strict, silence};
 use crate::{DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -93,7 +94,8 @@ fn owner(host: &Host<'_>, address: IpAddr) -> Option<Ifindex> {
 /// The route of the packet, and with it the source: first without one, then with it.
 fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &mut LocalInput) {
     let family = Family::of(asked.to);
-    if asked.to.is_multicast() {
+    if asked.to.is_multicast() && family == Family::Ipv6 && asked.proto == Proto::Tcp {
+        // Refused before a route is looked for (`tcp_v6_connect`).
         path.partitions.push(vec![(PacketSet::ALL, group(host, asked.proto, asked.port))]);
         return;
     }
@@ -116,8 +118,12 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
     };
     let mut parts = Partition::new();
     for (set, found) in look_up_output(host, sets, &flow, PacketSet::ALL) {
-        if family == Family::Ipv4 && matches!(found, Found::Refused { .. }) || is_limited(asked.to)
-        {
+        let refused = matches!(found, Found::Refused { .. });
+        if asked.to.is_multicast() && !refused {
+            parts.push((set, group(host, asked.proto, asked.port)));
+            continue;
+        }
+        if (refused && family == Family::Ipv4) || is_limited(asked.to) {
             parts.push((set, dispatch(host, asked, found, path)));
             continue;
         }
@@ -185,7 +191,7 @@ fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> Opti
     match (family, way) {
         (Family::Ipv6, way) => {
             let preferred = way.and_then(|way| way.preferred_source);
-            preferred.or_else(|| chosen_ipv6(host, to, exit.map(|exit| exit.link)))
+            preferred.or_else(|| client_source(host, exit.map(|exit| exit.link), to))
         }
         (Family::Ipv4, None) => None,
         (Family::Ipv4, Some(way)) if way.kind == WayKind::Local => {
@@ -196,22 +202,6 @@ fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> Opti
             select_address(host, exit.link, exit.gateway, way.scope)
         }),
     }
-}
-
-/// `ipv6_dev_get_saddr`, to a destination of this machine: the address itself if it is an own one,
-/// else the widest scope, the link of the route before others, and what is not deprecated first.
-fn chosen_ipv6(host: &Host<'_>, to: IpAddr, link: Option<Ifindex>) -> Option<IpAddr> {
-    let own = host.netns().addresses.iter().filter(|own| !own.is_tentative());
-    let rank = |own: &Address| {
-        let IpAddr::V6(address) = own.address() else { return None };
-        let narrow = address.is_unicast_link_local() || address.is_loopback();
-        let elsewhere = Some(own.ifindex) != link;
-        let deprecated = own.flags.has(AddressFlags::DEPRECATED);
-        Some((own.address() != to, narrow, deprecated, elsewhere))
-    };
-    let ranked = own.filter_map(|own| rank(own).map(|rank| (rank, own.address())));
-    // The first of the best.
-    ranked.min_by_key(|(rank, _)| *rank).map(|(_, address)| address)
 }
 
 fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalInput) -> Finding {

@@ -15,6 +15,7 @@ pub(crate) mod route_input;
 pub(crate) mod socket_gate;
 pub(crate) mod socket_lookup;
 pub(crate) mod source;
+pub(crate) mod source_choice;
 pub(crate) mod stage;
 pub(crate) mod tail;
 pub(crate) mod trail;

@@ -12,8 +12,7 @@ use std::net::IpAddr;
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    Address, AddressFlags, CgroupId, Family, GapSubject, Ifindex, Link, LinkKind, LinkSysctl, Port,
-    Prefix, Proto, Scope, TableId,
+    CgroupId, Family, GapSubject, Ifindex, LinkKind, LinkSysctl, Port, Proto, TableId,
 };
 
 use crate::AddressSet;
@@ -25,6 +24,7 @@ use crate::packet::packet_set::PacketSet;
 use crate::path::hook::gap_doubts;
 use crate::path::output::{Sender, output};
 use crate::path::socket_lookup::l3mdev_accept;
+use crate::path::source_choice::{Class, candidates, source_choice};
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -85,8 +85,9 @@ pub(crate) enum WayBack {
     /// Out by the link the packet came in by; by this way, unless the kernel just assumes that the
     /// peer is there.
     Back { way: Option<u32> },
-    /// Nowhere; what said so, by its place among routes or rules.
-    None { route: Option<usize>, rule: Option<usize> },
+    /// Nowhere; what said so, by its place among routes or rules; and whether that was the lookup,
+    /// rather than what it found.
+    None { route: Option<usize>, rule: Option<usize>, refused: bool },
     /// The address dialled may not be a source.
     SourceNotLocal,
     /// Out by a link behind which the sender is not, or is hidden.
@@ -102,7 +103,7 @@ pub(crate) fn way_back(
     asked: &Asked<'_>,
     key: &AnswerKey,
 ) -> Vec<(PacketSet, WayBack)> {
-    let none = WayBack::None { route: None, rule: None };
+    let none = WayBack::None { route: None, rule: None, refused: false };
     let source_fails = key.source.is_some_and(|source| {
         Family::of(source) == Family::Ipv4
             && !key.transparent
@@ -135,7 +136,7 @@ pub(crate) fn way_back(
             let there = sets.and(set, near);
             let elsewhere = sets.difference(set, near);
             let back = if host.link(device).is_some_and(|device| device.is_loopback()) {
-                WayBack::None { route: None, rule: None }
+                WayBack::None { route: None, rule: None, refused: false }
             } else if is_arrival(host, asked, device) {
                 WayBack::Back { way: None }
             } else {
@@ -158,10 +159,12 @@ pub(crate) fn flows(
 ) -> Vec<(PacketSet, Flow)> {
     let port = |port: Option<Port>| port.map_or(PortTerm::Absent, |port| PortTerm::Is(port.0));
     // Resets leave through the VRF the packet came in by, accepted ones if the sysctl says so.
+    // `udp_l3mdev_accept` is for receiving only.
+    let is_tcp = asked.proto == Proto::Tcp;
     let accept = l3mdev_accept(asked.proto);
     let vrf = match key.device.and_then(|device| host.link(device)) {
         Some(device) => host.vrf_of(device),
-        None => asked.vrf.filter(|_| key.by_kernel || host.sysctl(accept).is_set()),
+        None => asked.vrf.filter(|_| key.by_kernel || (is_tcp && host.sysctl(accept).is_set())),
     };
     // A VRF's own link directs the lookup to its table, and is no nexthop (`l3mdev_update_flow`).
     let is_master = |device: Ifindex| vrf.is_some_and(|(master, _)| master == device);
@@ -204,7 +207,9 @@ fn judge(
 ) -> WayBack {
     let (route, number) = match found {
         Found::Route { route, way } => (route, way),
-        Found::Refused { route, rule, .. } => return WayBack::None { route, rule },
+        Found::Refused { route, rule, .. } => {
+            return WayBack::None { route, rule, refused: true };
+        }
     };
     let way = host.fib(asked.family).way(number);
     // To an address of this machine, or to everyone: no way to the sender.
@@ -215,15 +220,15 @@ fn judge(
     };
     let inside = stays_inside(host, way);
     if nowhere || inside {
-        return WayBack::None { route: Some(route), rule: None };
+        return WayBack::None { route: Some(route), rule: None, refused: false };
     }
     let exits = || way.exits.iter().filter(|exit| oif.is_none_or(|oif| oif == exit.link));
     let back = exits().filter(|exit| is_arrival(host, asked, exit.link)).count();
     let Some(first) = exits().next() else {
-        return WayBack::None { route: Some(route), rule: None };
+        return WayBack::None { route: Some(route), rule: None, refused: false };
     };
     if exits().any(|exit| from_loopback(host, key, exit.link)) {
-        return WayBack::None { route: Some(route), rule: None };
+        return WayBack::None { route: Some(route), rule: None, refused: false };
     }
     if back > 0 && back < exits().count() {
         return WayBack::Multipath { route };
@@ -345,41 +350,132 @@ pub(crate) fn reply(
     key: &AnswerKey,
     cgroup: Option<CgroupId>,
 ) -> (Partition, Partition) {
-    let stage = Stage::Reply;
-    let silence = Some(asked.silence());
     let mut replies = Partition::new();
     let mut outputs = Partition::new();
-    for (set, way) in way_back(host, sets, asked, key) {
-        let stop = |reason, subject| Finding::stop(stage, reason, subject, silence);
-        let unknown =
-            |reason, subject| Finding::doubt(stage, reason, DoubtEffect::MayStop, subject);
-        let mut leaves_by = asked.link.ifindex;
-        let finding = match way {
-            WayBack::Back { way } => {
-                replies.extend(source_choice(host, sets, asked, key, set, way));
-                Finding::pass(stage, Some(Subject::Link(asked.link.ifindex)))
-            }
-            WayBack::None { route, rule } => {
-                let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
-                stop(DropReason::NoReplyRoute, subject)
-            }
-            WayBack::SourceNotLocal => stop(DropReason::ReplySourceNotLocal, None),
-            WayBack::By { link, vpn: true } => {
-                leaves_by = link;
-                stop(DropReason::VpnReply, Some(Subject::Link(link)))
-            }
-            WayBack::By { link, vpn: false } => {
-                leaves_by = link;
-                unknown(UnknownReason::ReplyElsewhere, Some(Subject::Link(link)))
-            }
-            WayBack::Multipath { route } => {
-                unknown(UnknownReason::Multipath, Some(Subject::Route(route)))
-            }
+    for (set, way) in answer_ways(host, sets, asked, key) {
+        let leaves_by = match &way {
+            WayBack::By { link, .. } => *link,
+            WayBack::Back { .. }
+            | WayBack::None { .. }
+            | WayBack::SourceNotLocal
+            | WayBack::Multipath { .. } => asked.link.ifindex,
         };
-        replies.push((set, finding));
+        replies.push((set, verdict(asked, way)));
         outputs.push((set, output(host, asked.family, Sender::Server(leaves_by, cgroup))));
     }
+    replies.extend(source_choice(host, sets, asked, key));
     (replies, outputs)
+}
+
+/// Where the answer of a socket goes. A wildcard UDP socket of IPv6 gets a source after the first
+/// lookup, and with it a second one if the first failed (`ip6_dst_lookup_tail`).
+fn answer_ways(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+) -> Vec<(PacketSet, WayBack)> {
+    let ways = way_back(host, sets, asked, key);
+    if key.source.is_some() || asked.family == Family::Ipv4 {
+        return ways;
+    }
+    let (mut settled, mut failed) = (Vec::new(), PacketSet::NONE);
+    for (set, way) in ways {
+        match way {
+            // Refused, not local.
+            WayBack::None { refused: true, .. } => failed = sets.or(failed, set),
+            WayBack::None { .. }
+            | WayBack::Back { .. }
+            | WayBack::SourceNotLocal
+            | WayBack::By { .. }
+            | WayBack::Multipath { .. } => settled.push((set, way)),
+        }
+    }
+    let near = link_local_sources(sets);
+    for class in [Class::LinkLocal, Class::Other] {
+        let within = match class {
+            Class::LinkLocal => sets.and(failed, near),
+            Class::Other | Class::Loopback => sets.difference(failed, near),
+        };
+        if !within.is_empty() {
+            let again = second_ways(host, sets, asked, key, class);
+            for (set, way) in again {
+                settled.push((sets.and(set, within), way));
+            }
+        }
+    }
+    settled.retain(|(set, _)| !set.is_empty());
+    settled
+}
+
+/// The lookups with each source the kernel could choose: where they differ, one of them.
+fn second_ways(
+    host: &Host<'_>,
+    sets: &mut Diagram,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+    class: Class,
+) -> Vec<(PacketSet, WayBack)> {
+    let none = WayBack::None { route: None, rule: None, refused: true };
+    let mut agreed: Option<Vec<(PacketSet, WayBack)>> = None;
+    for source in candidates(host, None, (class, None)) {
+        let key = AnswerKey { source: Some(source), ..*key };
+        let ways = way_back(host, sets, asked, &key);
+        agreed = Some(match agreed {
+            None => ways,
+            Some(known) => {
+                let mut both = Vec::new();
+                for (set, one) in &known {
+                    for (other_set, other) in &ways {
+                        let set = sets.and(*set, *other_set);
+                        both.push((set, either(one, other)));
+                    }
+                }
+                both.retain(|(set, _)| !set.is_empty());
+                both
+            }
+        });
+    }
+    agreed.unwrap_or_else(|| vec![(PacketSet::ALL, none)])
+}
+
+fn either(one: &WayBack, other: &WayBack) -> WayBack {
+    match (one, other) {
+        (WayBack::None { .. }, WayBack::None { .. }) => one.clone(),
+        (WayBack::Back { .. }, WayBack::Back { .. }) => one.clone(),
+        (one, other) if one == other => one.clone(),
+        (one, other) => {
+            let route = |way: &WayBack| match way {
+                WayBack::Multipath { route } => Some(*route),
+                WayBack::None { route, .. } => *route,
+                WayBack::Back { .. } | WayBack::SourceNotLocal | WayBack::By { .. } => None,
+            };
+            WayBack::Multipath { route: route(one).or_else(|| route(other)).unwrap_or(0) }
+        }
+    }
+}
+
+/// What a way back means for the answer.
+fn verdict(asked: &Asked<'_>, way: WayBack) -> Finding {
+    let stage = Stage::Reply;
+    let silence = Some(asked.silence());
+    let stop = |reason, subject| Finding::stop(stage, reason, subject, silence);
+    let unknown = |reason, subject| Finding::doubt(stage, reason, DoubtEffect::MayStop, subject);
+    match way {
+        WayBack::Back { .. } => Finding::pass(stage, Some(Subject::Link(asked.link.ifindex))),
+        WayBack::None { route, rule, .. } => {
+            let subject = route.map(Subject::Route).or_else(|| rule.map(Subject::PolicyRule));
+            stop(DropReason::NoReplyRoute, subject)
+        }
+        WayBack::SourceNotLocal => stop(DropReason::ReplySourceNotLocal, None),
+        WayBack::By { link, vpn: true } => stop(DropReason::VpnReply, Some(Subject::Link(link))),
+        WayBack::By { link, vpn: false } => {
+            unknown(UnknownReason::ReplyElsewhere, Some(Subject::Link(link)))
+        }
+        WayBack::Multipath { route } => {
+            unknown(UnknownReason::Multipath, Some(Subject::Route(route)))
+        }
+    }
 }
 
 /// Doubts about the marks of sockets, where some rule asks for a mark.
@@ -388,119 +484,6 @@ pub(crate) fn mark_doubts(host: &Host<'_>, family: Family) -> Vec<Doubt> {
     gap_doubts(host, Stage::Reply, DoubtEffect::MayStop, |subject| {
         asks && *subject == GapSubject::SocketMarks
     })
-}
-
-/// Where the route chooses the source of an answer: a doubt for the senders who would get it from
-/// another address than the one they dialled.
-fn source_choice(
-    host: &Host<'_>,
-    sets: &mut Diagram,
-    asked: &Asked<'_>,
-    key: &AnswerKey,
-    within: PacketSet,
-    way: Option<u32>,
-) -> Partition {
-    if key.source.is_some() {
-        return Partition::new();
-    }
-    let way = way.map(|number| host.fib(asked.family).way(number));
-    let differs = match asked.family {
-        Family::Ipv4 => {
-            let chosen = chosen_ipv4(host, asked.link.ifindex, way);
-            let same = chosen.iter().all(|source| *source == Some(asked.to));
-            if same { PacketSet::NONE } else { within }
-        }
-        Family::Ipv6 => {
-            let chosen = chosen_ipv6(host, sets, asked, way);
-            sets.difference(within, chosen)
-        }
-    };
-    let subject = way.is_none().then_some(Subject::Link(asked.link.ifindex));
-    let effect = DoubtEffect::MayStop;
-    let doubt = Finding::doubt(Stage::Reply, UnknownReason::ReplyAddress, effect, subject);
-    if differs.is_empty() { Partition::new() } else { vec![(differs, doubt)] }
-}
-
-/// The source of the route, else what `inet_select_addr` finds for each nexthop.
-fn chosen_ipv4(host: &Host<'_>, link: Ifindex, way: Option<&Way>) -> Vec<Option<IpAddr>> {
-    match way {
-        Some(way) if way.preferred_source.is_some() => vec![way.preferred_source],
-        Some(way) => {
-            let exits = way.exits.iter();
-            exits.map(|exit| select_address(host, exit.link, exit.gateway, way.scope)).collect()
-        }
-        None => vec![select_address(host, link, None, Scope::LINK)],
-    }
-}
-
-/// `inet_select_addr`: the first primary address of the link that reaches far enough, one of the
-/// router's subnet before others; without one there, the first of any link.
-pub(crate) fn select_address(
-    host: &Host<'_>,
-    link: Ifindex,
-    gateway: Option<IpAddr>,
-    scope: Scope,
-) -> Option<IpAddr> {
-    let addresses = &host.netns().addresses;
-    let of_link = |link: &Link| {
-        let localnet = host.link_sysctl(LinkSysctl::RouteLocalnet, link).is_set();
-        let narrowest = if localnet { Scope::LINK } else { Scope::HOST };
-        let own = host.addresses_of(link.ifindex).iter().map(|index| &addresses[*index]);
-        own.filter(move |address| {
-            address.prefix.family() == Family::Ipv4
-                && !address.is_secondary()
-                && address.scope.min(narrowest) <= scope
-        })
-    };
-    let subnet =
-        |own: &Address| Prefix::new(own.peer.unwrap_or_else(|| own.address()), own.prefix.length());
-    let near = |own: &&Address| {
-        gateway.is_some_and(|gateway| subnet(own).is_some_and(|prefix| prefix.contains(gateway)))
-    };
-    let out = host.link(link)?;
-    let first = of_link(out).find(near).or_else(|| of_link(out).next());
-    let vrf = host.vrf_of(out).map(|(master, _)| master);
-    let master =
-        || vrf.and_then(|master| host.link(master)).and_then(|master| of_link(master).next());
-    let anywhere = || {
-        let mut links = host.netns().links.iter();
-        links.find_map(|link| {
-            let same = host.vrf_of(link).map(|(master, _)| master) == vrf;
-            if same { of_link(link).next() } else { None }
-        })
-    };
-    first.or_else(master).or_else(anywhere).map(Address::address)
-}
-
-/// The sources that the address dialled is chosen for (`ipv6_dev_get_saddr`), as far as it can be
-/// told: it is the only candidate of its scope on the link.
-fn chosen_ipv6(
-    host: &Host<'_>,
-    sets: &mut Diagram,
-    asked: &Asked<'_>,
-    way: Option<&Way>,
-) -> PacketSet {
-    if let Some(preferred) = way.and_then(|way| way.preferred_source) {
-        return if preferred == asked.to { PacketSet::ALL } else { PacketSet::NONE };
-    }
-    let links: Vec<Ifindex> = match way {
-        Some(way) => way.exits.iter().map(|exit| exit.link).collect(),
-        None => vec![asked.link.ifindex],
-    };
-    let only = |near: bool| {
-        links.iter().all(|link| {
-            let mut candidates = candidates_ipv6(host, *link, near);
-            candidates.next() == Some(asked.to) && candidates.next().is_none()
-        })
-    };
-    let near = link_local_sources(sets);
-    let far = sets.not(near);
-    match (only(true), only(false)) {
-        (true, true) => PacketSet::ALL,
-        (true, false) => near,
-        (false, true) => far,
-        (false, false) => PacketSet::NONE,
-    }
 }
 
 /// The sources an error could have. For ICMPv6 the kernel chooses one before it looks for a route
@@ -538,33 +521,13 @@ fn error_sources(
     let near = sets.difference(link_local, preferred);
     let far = sets.or(link_local, preferred);
     let far = sets.not(far);
-    parts.push((near, first_tier(host, asked, true)));
-    parts.push((far, first_tier(host, asked, false)));
+    let link = Some(asked.link.ifindex);
+    for (set, class) in [(near, Class::LinkLocal), (far, Class::Other)] {
+        let own = candidates(host, link, (class, None)).into_iter().map(Some);
+        let own: Vec<_> = own.collect();
+        parts.push((set, if own.is_empty() { vec![None] } else { own }));
+    }
     parts
-}
-
-/// Candidates for the source of an ICMPv6 error: those of the arrival link before others, those that
-/// are not deprecated before those that are (`ipv6_dev_get_saddr`).
-fn first_tier(host: &Host<'_>, asked: &Asked<'_>, near: bool) -> Vec<Option<IpAddr>> {
-    let vrf = |ifindex: Ifindex| host.link(ifindex).and_then(|link| host.vrf_of(link));
-    let tier = |on_link: bool, deprecated: bool| {
-        let own = host.netns().addresses.iter().filter(move |own| {
-            let here = own.ifindex == asked.link.ifindex;
-            let IpAddr::V6(address) = own.address() else { return false };
-            here == on_link
-                && (here || (!near && vrf(own.ifindex) == asked.vrf))
-                && own.flags.has(AddressFlags::DEPRECATED) == deprecated
-                && !own.is_tentative()
-                && !address.is_loopback()
-                && address.is_unicast_link_local() == near
-        });
-        own.map(|own| Some(own.address())).collect::<Vec<_>>()
-    };
-    [(true, false), (false, false), (true, true), (false, true)]
-        .into_iter()
-        .map(|(on_link, deprecated)| tier(on_link, deprecated))
-        .find(|tier| !tier.is_empty())
-        .unwrap_or_else(|| vec![None])
 }
 
 const fn is_link_local(address: IpAddr) -> bool {
@@ -576,21 +539,4 @@ pub(crate) fn link_local_sources(sets: &mut Diagram) -> PacketSet {
     let low = 0xfe80_u128 << 112;
     let range = (low, low | (u128::MAX >> 10));
     sets.from_sources(&AddressSet::from_ranges(Family::Ipv6, [range]))
-}
-
-/// Addresses of a link that the kernel may choose as a source: for link-local peers, or for others.
-fn candidates_ipv6<'h>(
-    host: &'h Host<'_>,
-    link: Ifindex,
-    near: bool,
-) -> impl Iterator<Item = IpAddr> + 'h {
-    let own = host.addresses_of(link).iter().map(|index| &host.netns().addresses[*index]);
-    own.filter(move |own| {
-        let IpAddr::V6(address) = own.address() else { return false };
-        !own.is_tentative()
-            && !own.flags.has(AddressFlags::DEPRECATED)
-            && !address.is_loopback()
-            && address.is_unicast_link_local() == near
-    })
-    .map(Address::address)
 }

@@ -159,6 +159,17 @@ fn winners(
     of_port: &[SocketIndex],
     candidates: &[SocketIndex],
 ) -> Vec<SocketIndex> {
+    // The 4-tuple hash comes first: several with one peer, and the latest to connect gets it, which
+    // the dump does not show.
+    let exact = |index: &SocketIndex| {
+        let socket = &sockets[index.0];
+        socket.state == SocketState::Connected && socket.peer.is_some_and(|(_, port)| port.0 != 0)
+    };
+    if candidates.iter().any(exact) {
+        let mut all: Vec<_> = candidates.iter().copied().filter(exact).collect();
+        all.sort_unstable();
+        return all;
+    }
     let best = |ends_search: &dyn Fn(SocketIndex) -> bool| {
         let mut best: Option<(u8, SocketIndex)> = None;
         for index in candidates {
