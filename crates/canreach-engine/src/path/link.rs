@@ -164,13 +164,10 @@ pub(crate) fn seen_unresolved(
     }
 }
 
-/// The prefixes of the link that hold the address dialled and others beside it, longest first:
-/// neighbours resolve it.
+/// The prefixes of the link that hold the address dialled, longest first: neighbours resolve it.
 fn prefixes_around(host: &Host<'_>, asked: &Asked<'_>) -> Vec<Prefix> {
     let prefixes = host.on_link(asked.link.ifindex).iter().copied();
-    let mut around: Vec<_> = prefixes
-        .filter(|prefix| prefix.contains(asked.to) && prefix.length() < asked.family.bits())
-        .collect();
+    let mut around: Vec<_> = prefixes.filter(|prefix| prefix.contains(asked.to)).collect();
     around.sort_by_key(|prefix| std::cmp::Reverse(prefix.length()));
     around
 }
@@ -425,7 +422,9 @@ fn askers(sets: &mut Diagram, family: Family, around: &[Prefix]) -> (PacketSet, 
 /// An address that a router could have: the lowest that is not ours, of the longest prefix that has
 /// one.
 fn router_in(host: &Host<'_>, around: &[Prefix]) -> Option<u128> {
-    around.iter().find_map(|prefix| {
+    // A prefix of one address holds no router.
+    let wide = around.iter().filter(|prefix| prefix.length() < prefix.family().bits());
+    wide.copied().find_map(|prefix| {
         let (low, high) = prefix.range();
         let family = prefix.family();
         let has_network_address = family == Family::Ipv4 && prefix.length() < 31;

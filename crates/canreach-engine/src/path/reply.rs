@@ -135,7 +135,7 @@ pub(crate) fn way_back(
             let near = sets.from_sources(&AddressSet::from_prefixes(asked.family, prefixes));
             let there = sets.and(set, near);
             let elsewhere = sets.difference(set, near);
-            let back = if host.link(device).is_some_and(|device| device.is_loopback()) {
+            let back = if is_loopback(host, device) {
                 WayBack::None { route: None, rule: None, refused: false }
             } else if is_arrival(host, asked, device) {
                 WayBack::Back { way: None }
@@ -234,7 +234,8 @@ fn judge(
         return WayBack::Multipath { route };
     }
     if back == 0 {
-        let vpn = exits().all(|exit| is_vpn(host, exit.link));
+        let is_lost = |link: Ifindex| is_vpn(host, link) || is_loopback(host, link);
+        let vpn = exits().all(|exit| is_lost(exit.link));
         return WayBack::By { link: first.link, vpn };
     }
     WayBack::Back { way: Some(number) }
@@ -243,8 +244,11 @@ fn judge(
 /// What leaves by the loopback link comes back in, whatever the type of its route (`RTCF_LOCAL` in
 /// `__mkroute_output`).
 pub(crate) fn stays_inside(host: &Host<'_>, way: &Way) -> bool {
-    let is_loopback = |link: Ifindex| host.link(link).is_some_and(|link| link.is_loopback());
-    !way.exits.is_empty() && way.exits.iter().all(|exit| is_loopback(exit.link))
+    !way.exits.is_empty() && way.exits.iter().all(|exit| is_loopback(host, exit.link))
+}
+
+fn is_loopback(host: &Host<'_>, link: Ifindex) -> bool {
+    host.link(link).is_some_and(|link| link.is_loopback())
 }
 
 /// A source in 127.0.0.0/8 does not leave by a link that is no loopback (`__mkroute_output`).

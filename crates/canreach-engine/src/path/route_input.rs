@@ -247,6 +247,11 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
             Some(WayKind::Broadcast) => routed.broadcast = sets.or(routed.broadcast, set),
             Some(WayKind::Unicast | WayKind::Anycast | WayKind::Multicast) | None => {}
         }
+        let delivered = matches!(kind, Some(WayKind::Local | WayKind::Broadcast));
+        if !delivered && (asked.family == Family::Ipv4 || kind == Some(WayKind::Unicast)) {
+            let doubt = Finding::pass(Stage::Route, None);
+            parts.push((set, doubted(host, forwarding(host, asked), doubt)));
+        }
         let (subject, finding) = dispatch(host, asked, found);
         if finding.stage == Stage::Forward {
             routed.forwards.extend(first_exit(host, asked, found).map(|link| (set, link)));
@@ -377,7 +382,7 @@ fn not_local(host: &Host<'_>, asked: &Asked<'_>, route: usize) -> Finding {
     }
     let subject = Some(Subject::Route(route));
     let silence = Some(asked.silence());
-    doubted(host, forwarding, Finding::stop(Stage::Route, DropReason::NotLocal, subject, silence))
+    Finding::stop(Stage::Route, DropReason::NotLocal, subject, silence)
 }
 
 /// IPv4 asks the link itself; IPv6 asks `all`, or the link's `force_forwarding`.
@@ -421,8 +426,7 @@ fn refused(
     if asked.family == Family::Ipv4 && !forwarding.is_set() {
         // Without forwarding every error is the same: not for this machine (`ip_error`).
         let silence = Some(asked.silence());
-        let stop = Finding::stop(stage, DropReason::NotLocal, subject, silence);
-        return doubted(host, forwarding, stop);
+        return Finding::stop(stage, DropReason::NotLocal, subject, silence);
     }
     Finding::stop(stage, reason, subject, Some(seen))
 }
