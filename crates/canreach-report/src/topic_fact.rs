@@ -235,8 +235,15 @@ impl Facts {
 
     fn read_sockets(&mut self, snapshot: &Snapshot, netns: &Netns) {
         let clause = |socket: &Socket| listens(snapshot, netns, socket);
+        // A server with a name makes the better example.
+        let is_known =
+            |s: &&Socket| netns.owner(s.inode).is_some_and(|owner| !owner.holders.is_empty());
         let tcp = |wanted: &dyn Fn(&Socket) -> bool| {
-            netns.sockets.iter().find(|s| s.state == SocketState::Listen && wanted(s))
+            let found = || {
+                let sockets = netns.sockets.iter();
+                sockets.filter(|s| s.state == SocketState::Listen && wanted(s))
+            };
+            found().find(is_known).or_else(|| found().next())
         };
         let specific = |s: &Socket| !s.is_wildcard() && !s.address.is_loopback();
         let wildcard = |s: &Socket, family| s.is_wildcard() && s.family == family;
