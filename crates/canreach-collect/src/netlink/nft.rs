@@ -178,6 +178,13 @@ pub(crate) fn decode_chain(message: &Message<'_>) -> Result<Option<HookedChain>,
     Ok(Some(chain).filter(|_| hooked))
 }
 
+/// A single device is sent in both ways, first in the list and then by itself (Linux 6.18).
+fn add_device(chain: &mut HookedChain, name: String) {
+    if !chain.devices.contains(&name) {
+        chain.devices.push(name);
+    }
+}
+
 fn read_hook(chain: &mut HookedChain, attribute: Attribute<'_>) -> Result<bool, Malformed> {
     let mut found = None;
     for attribute in attribute.nested() {
@@ -185,14 +192,10 @@ fn read_hook(chain: &mut HookedChain, attribute: Attribute<'_>) -> Result<bool, 
         match attribute.kind {
             HOOK_NUMBER => found = hook(chain.family, attribute.be32()?),
             HOOK_PRIORITY => chain.priority = attribute.be32()?.cast_signed(),
-            HOOK_DEVICE => chain.devices.push(attribute.text()),
+            HOOK_DEVICE => add_device(chain, attribute.text()),
             HOOK_DEVICES => {
                 for device in attribute.nested() {
-                    let name = device?.text();
-                    // A single device is printed in both ways.
-                    if !chain.devices.contains(&name) {
-                        chain.devices.push(name);
-                    }
+                    add_device(chain, device?.text());
                 }
             }
             _ => {}
@@ -215,8 +218,8 @@ mod tests {
         push(&mut nested, HOOK_PRIORITY, &(-150_i32).to_be_bytes());
         let mut devices = Vec::new();
         push(&mut devices, 1, b"eth0\0");
-        push(&mut nested, HOOK_DEVICE, b"eth0\0");
         push(&mut nested, HOOK_DEVICES, &devices);
+        push(&mut nested, HOOK_DEVICE, b"eth0\0");
         let mut payload = vec![family, 0, 0, 0];
         push(&mut payload, CHAIN_TABLE, b"filter\0");
         push(&mut payload, CHAIN_NAME, b"input\0");

@@ -44,9 +44,9 @@ fn base_chains_are_read_with_where_they_hook_in_and_how_much_they_hold() {
   chain other { tcp dport 80 accept; tcp dport 81 accept; }
   chain early { type filter hook prerouting priority raw; }
 }
-table ip nat { chain pre { type nat hook prerouting priority dstnat; tcp dport 8080 redirect to :80; } }
-table netdev guard { chain in { type filter hook ingress device lo priority 0; drop; } }
-table ip6 asleep { flags dormant; chain input { type filter hook input priority 0; policy drop; } }
+table ip nat { chain pre { type nat hook prerouting priority dstnat; tcp dport 8080 redirect to :80; }; }
+table netdev guard { chain in { type filter hook ingress device lo priority 0; drop; }; }
+table ip6 asleep { flags dormant; chain input { type filter hook input priority 0; policy drop; }; }
 ";
     if !run(&namespace, &["nft", "-f", "-"], rules) {
         return;
