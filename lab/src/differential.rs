@@ -13,6 +13,7 @@ use crate::compare::{Comparison, compare};
 use crate::examine::{Examined, ask, examine};
 use crate::generate;
 use crate::probe::{Observation, Probe};
+use crate::question;
 use crate::shrink::shrink;
 use crate::step::Step;
 use crate::topology::Topology;
@@ -50,7 +51,7 @@ pub struct Disagreement {
 pub fn run(seed: u64, probes: usize, with_engine: bool) -> Result<HostResult> {
     let (topology, _) = Topology::build_what_is_possible(&generate::host(seed))?;
     let steps = topology.done.clone();
-    let probes = generate::probes(seed, &steps, probes);
+    let probes = question::probes(seed, &steps, probes);
     let mut examined = ask(topology, &probes)?;
     let mut result = HostResult { asked: probes.len(), ..HostResult::default() };
     for (number, observation) in examined.observations.clone().into_iter().enumerate() {

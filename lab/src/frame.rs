@@ -237,3 +237,72 @@ fn error(payload: &[u8], unreachable: u8) -> Option<Heard> {
     let to = Ends { source: (source, source_port), destination: (destination, destination_port) };
     (!udp || told_to_udp).then_some(Heard::Answer { to, they_see, acknowledge: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACS: (Mac, Mac) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+
+    fn ends(source: &str, destination: &str) -> Ends {
+        let end = |text: &str| (text.parse().expect("an address"), 1234);
+        Ends { source: end(source), destination: end(destination) }
+    }
+
+    #[test]
+    fn checksums_add_up_to_nothing() {
+        let frame = first(MACS, Proto::Tcp, ends("10.1.0.2", "10.1.0.1"), &[]);
+        assert_eq!(checksum(&[&frame[14..34]]), 0, "of the IPv4 header");
+        for (proto, source, destination) in
+            [(Proto::Tcp, "10.1.0.2", "10.1.0.1"), (Proto::Udp, "fd01::2", "fd01::1")]
+        {
+            let ends = ends(source, destination);
+            let frame = first(MACS, proto, ends, b"odd");
+            let (_, source, destination, payload) = ip(&frame[14..]).expect("an IP packet");
+            let length = (payload.len() as u16).to_be_bytes();
+            let addresses = [address_bytes(source), address_bytes(destination)].concat();
+            let pseudo = [&addresses[..], &[0, proto.number()], &length].concat();
+            assert_eq!(checksum(&[&pseudo, payload]), 0, "{proto:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_says_is_heard() {
+        let check = |frame: Vec<u8>, expected: Option<Heard>| assert_eq!(hear(&frame), expected);
+        let (asked, answered) = (ends("10.1.0.2", "10.1.0.1"), ends("10.1.0.1", "10.1.0.2"));
+        let said = |they_see, acknowledge| Some(Heard::Answer { to: asked, they_see, acknowledge });
+        check(segment(MACS, answered, 7, 1001, SYN | ACK), said(TheySee::Connected, Some(7)));
+        check(segment(MACS, answered, 0, 1001, RST | ACK), said(TheySee::Refused, None));
+        check(segment(MACS, answered, 8, 1001, ACK), None);
+        check(first(MACS, Proto::Udp, answered, b"x"), said(TheySee::Delivered, None));
+    }
+
+    #[test]
+    fn errors_mean_what_a_client_makes_of_them() {
+        let check = |proto, kind, code, expected: Option<TheySee>| {
+            let asked = ends("fd01::2", "fd01::1");
+            let inner = first(MACS, proto, asked, b"x");
+            let payload = [&[kind, code, 0, 0, 0, 0, 0, 0], &inner[14..]].concat();
+            let addresses = (asked.destination.0, asked.source.0);
+            let frame = packet(MACS, addresses, ICMPV6, payload, 2);
+            let seen = match hear(&frame) {
+                Some(Heard::Answer { to, they_see, .. }) if to == asked => Some(they_see),
+                _ => None,
+            };
+            assert_eq!(seen, expected, "{proto:?} type {kind} code {code}");
+        };
+        check(Proto::Udp, 1, 4, Some(TheySee::Refused));
+        check(Proto::Tcp, 1, 0, Some(TheySee::NetworkUnreachable));
+        check(Proto::Udp, 1, 0, None);
+        check(Proto::Udp, 1, 1, Some(TheySee::PermissionDenied));
+        check(Proto::Tcp, 3, 0, None);
+    }
+
+    #[test]
+    fn cut_frames_mean_nothing_and_do_no_harm() {
+        let frame = first(MACS, Proto::Tcp, ends("10.1.0.1", "10.1.0.2"), &[]);
+        for length in 0..frame.len() {
+            assert_eq!(hear(&frame[..length]), None, "cut after {length}");
+        }
+    }
+}

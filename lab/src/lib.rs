@@ -3,6 +3,7 @@
 //! Reading order: [`step`] (what is done to a host), [`probe`] (what is asked), [`topology`] (how it
 //! is built), [`peer`], [`client`] (how it is asked), then what is compared with what.
 
+pub mod builder;
 pub mod case;
 pub mod client;
 pub mod command;
@@ -18,6 +19,7 @@ pub mod netns;
 pub mod observe;
 pub mod peer;
 pub mod probe;
+pub mod question;
 pub mod random;
 pub mod raw;
 pub mod route_step;

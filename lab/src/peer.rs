@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::{Family, Prefix, RouteType};
 
+use crate::builder::{change_link, settle_link};
 use crate::examine::SETTLE;
 use crate::netlink::{CREATE, EXCLUSIVE, NetlinkError, Request, RouteSocket};
 use crate::netns::NetnsGuard;
@@ -20,7 +21,7 @@ use crate::probe::{Client, Probe};
 use crate::route_step::{Hop, RouteStep, address_bytes, family_number};
 use crate::step::LinkShape;
 use crate::sysctl;
-use crate::topology::{change_link, settle_link};
+
 use crate::wiring::Wiring;
 
 const RTM_NEWADDR: u16 = 20;
