@@ -102,7 +102,10 @@ impl Walk<'_> {
     fn looped(&self, way: &WayOut, destination: IpAddr, source: IpAddr) -> (Arrived, Ifindex) {
         // The socket lookup sees the link of the local route, not the one it loops through.
         let owner = way.links.first().copied();
-        let through = owner.and_then(|link| self.l3mdev_master(link)).unwrap_or(LOOPBACK_IFINDEX);
+        // `ip6_rt_get_dev_rcu` sends what belongs to one link by `lo` also inside a VRF.
+        let vrf = owner.filter(|_| !is_link_local(destination));
+        let vrf = vrf.and_then(|link| self.l3mdev_master(link));
+        let through = vrf.unwrap_or(LOOPBACK_IFINDEX);
         (self.arrived(destination, source, owner, false), through)
     }
 

@@ -185,7 +185,7 @@ impl Walk<'_> {
         let stops = results.iter().filter(|(result, _)| result.is_err()).count();
         let mut links = Vec::new();
         for (result, doubts) in &results {
-            if stops == 0 || stops == results.len() {
+            if result.is_ok() || stops == results.len() {
                 self.doubts.extend(doubts);
             }
             match result {

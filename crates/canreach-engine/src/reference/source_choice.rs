@@ -17,16 +17,15 @@ impl Walk<'_> {
     /// `inet_select_addr`: the first primary address of the link in the gateway's subnet, or the first
     /// at all, or one of another link.
     pub(super) fn inet_select_addr(
-        &mut self,
+        &self,
         device: Ifindex,
         gateway: Option<IpAddr>,
         scope: Scope,
     ) -> Option<IpAddr> {
-        let local_scope = if self.link_sysctl(LinkSysctl::RouteLocalnet, device) != 0 {
-            Scope::LINK
-        } else {
-            Scope::HOST
-        };
+        // Only the reach of addresses of scope host hangs on the sysctl: no doubt is worth it.
+        let allows_localnet =
+            self.attempt(|walk| walk.link_sysctl(LinkSysctl::RouteLocalnet, device)) != 0;
+        let local_scope = if allows_localnet { Scope::LINK } else { Scope::HOST };
         let gateway = gateway.filter(|gateway| Family::of(*gateway) == Family::Ipv4);
         let primary =
             |address: &&Address| address.prefix.family() == Family::Ipv4 && !address.is_secondary();
