@@ -7,6 +7,7 @@
 mod bpf;
 mod capability;
 mod cgroup;
+mod connection;
 mod consistency;
 mod directory;
 mod error;
@@ -23,6 +24,7 @@ mod socket;
 mod sys;
 mod wireless;
 
+pub use connection::connections;
 pub use error::CollectError;
 pub use netlink::sock_diag;
 pub use scope::{NetnsChoice, Scope, SocketScope};

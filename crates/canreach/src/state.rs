@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
-use canreach_snapshot::{Netns, Pid, Snapshot};
+use canreach_snapshot::{Netns, Pid, Port, Snapshot};
 
 use crate::cli::Global;
 use crate::exit::UsageError;
@@ -87,6 +87,13 @@ fn from_file(path: &Path) -> anyhow::Result<Snapshot> {
     let bytes = bytes.with_context(|| format!("read snapshot {}", path.display()))?;
     Snapshot::from_bytes(&bytes)
         .map_err(|error| UsageError(format!("{} cannot be asked: {error}", path.display())).into())
+}
+
+/// Connections of this machine whose near end has a port, and who holds them.
+pub(crate) fn connections(global: &Global, port: Port) -> Option<Snapshot> {
+    let choice = global.netns.as_deref().map_or(NetnsChoice::Own, netns_choice);
+    // It only adds to an answer, so that it may be missing.
+    canreach_collect::connections(&choice, port).ok()
 }
 
 /// The user that canreach runs as: policy rules can select by it.

@@ -11,6 +11,20 @@ use canreach_snapshot::{Cookie, Family, Port, Proto, Socket, SocketState};
 
 /// Reads the sockets of one table that can receive a first packet. A port of 0 asks for all.
 pub(crate) fn read(proto: Proto, family: Family, port: Port) -> io::Result<Vec<Socket>> {
+    read_lines(proto, family, port, |line| socket(proto, family, line))
+}
+
+/// Reads the TCP connections whose near end has a port.
+pub(crate) fn read_connections(family: Family, port: Port) -> io::Result<Vec<Socket>> {
+    read_lines(Proto::Tcp, family, port, |line| connection(family, line))
+}
+
+fn read_lines(
+    proto: Proto,
+    family: Family,
+    port: Port,
+    read_line: impl Fn(&str) -> Option<Socket>,
+) -> io::Result<Vec<Socket>> {
     let suffix = match family {
         Family::Ipv4 => "",
         Family::Ipv6 => "6",
@@ -21,7 +35,7 @@ pub(crate) fn read(proto: Proto, family: Family, port: Port) -> io::Result<Vec<S
     let mut sockets = Vec::new();
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
-        let socket = str::from_utf8(&line).ok().and_then(|line| socket(proto, family, line));
+        let socket = str::from_utf8(&line).ok().and_then(&read_line);
         sockets.extend(socket.filter(|socket| port == Port(0) || socket.port == port));
         line.clear();
     }
@@ -29,19 +43,34 @@ pub(crate) fn read(proto: Proto, family: Family, port: Port) -> io::Result<Vec<S
 }
 
 /// Reads a line; `None` for the heading and for states that cannot receive a first packet.
-///
+fn socket(proto: Proto, family: Family, line: &str) -> Option<Socket> {
+    row(proto, family, line, |state| match (proto, state) {
+        (Proto::Tcp, "0A") => Some(SocketState::Listen),
+        (Proto::Udp, "07") => Some(SocketState::Unconnected),
+        (Proto::Udp, "01") => Some(SocketState::Connected),
+        _ => None,
+    })
+}
+
+/// Reads a line; `None` for the heading and for what is no connection that a program still holds:
+/// listeners, and those that wait out their time (inode 0).
+fn connection(family: Family, line: &str) -> Option<Socket> {
+    let state = |state: &str| (state != "0A").then_some(SocketState::Connected);
+    row(Proto::Tcp, family, line, state).filter(|socket| socket.inode != 0)
+}
+
 /// Fields: number, local address, remote address, state, queues, timer, retransmissions, uid,
 /// timeout, inode (net/ipv4/tcp_ipv4.c, `get_tcp4_sock`).
-fn socket(proto: Proto, family: Family, line: &str) -> Option<Socket> {
+fn row(
+    proto: Proto,
+    family: Family,
+    line: &str,
+    state: impl Fn(&str) -> Option<SocketState>,
+) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (address, port) = endpoint(family, fields.next()?)?;
     let (peer, peer_port) = endpoint(family, fields.next()?)?;
-    let state = match (proto, fields.next()?) {
-        (Proto::Tcp, "0A") => SocketState::Listen,
-        (Proto::Udp, "07") => SocketState::Unconnected,
-        (Proto::Udp, "01") => SocketState::Connected,
-        _ => return None,
-    };
+    let state = state(fields.next()?)?;
     let mut fields = fields.skip(3);
     let uid = fields.next()?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;

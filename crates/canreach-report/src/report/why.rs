@@ -632,8 +632,9 @@ fn recent_listener(snapshot: &Snapshot, netns: &Netns, ask: &Ask) -> Option<List
     newest.map(|(_, listener)| listener)
 }
 
-/// UDP: the program that uses the port to talk to one peer.
-fn connection(snapshot: &Snapshot, netns: &Netns, ask: &Ask) -> Option<Program> {
+/// The program that uses the port to talk to one peer, and takes nothing from others.
+#[must_use]
+pub fn connection(snapshot: &Snapshot, netns: &Netns, ask: &Ask) -> Option<Program> {
     let socket = netns.sockets.iter().find(|socket| {
         socket.proto == ask.proto
             && socket.port == ask.port

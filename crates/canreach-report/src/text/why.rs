@@ -112,7 +112,9 @@ fn not_listening(report: &WhyReport, look: Look) -> Vec<Line> {
         lines.extend(last.with_right(DIM, &code, look));
     }
     lines.push(Line::new());
-    if let Some(recent) = &report.recent {
+    // Who asks about the near end of a connection did not mistake a server's number.
+    let recent = report.recent.as_ref().filter(|_| report.connection.is_none());
+    if let Some(recent) = recent {
         let age = recent.program.age_ms.map(age).unwrap_or_default();
         let rest = format!(" started {age} ago and listens on {}. Did you mean", recent.port);
         let who = who_holds(&recent.program, look.columns().saturating_sub(rest.len() + 2));
@@ -120,12 +122,7 @@ fn not_listening(report: &WhyReport, look: Look) -> Vec<Line> {
         let argument = phrase::port_argument(recent.proto, recent.port);
         lines.push(Line::plain("      ").add(STRONG, &format!("canreach why {argument}")));
     }
-    let mut seen = what_they_see(report);
-    if report.recent.is_none() || seen.len() > 2 {
-        lines.extend(seen.into_iter().skip(1));
-    } else {
-        lines.extend(seen.drain(1..));
-    }
+    lines.extend(what_they_see(report).into_iter().skip(1));
     lines.extend(also_in_the_way(report, look));
     lines
 }

@@ -4,8 +4,9 @@ use canreach_collect::SocketScope;
 use canreach_engine::address_choice::choose;
 use canreach_engine::ask::{Ask, AskError};
 use canreach_engine::{Answer, DropReason, Host, answer};
+use canreach_report::report::why::connection;
 use canreach_report::{WhyReport, json, text};
-use canreach_snapshot::{Netns, Snapshot};
+use canreach_snapshot::{Netns, Proto, Snapshot};
 
 use crate::cli::{Global, WhyArguments};
 use crate::exit::Exit;
@@ -32,6 +33,10 @@ pub(super) fn run(global: &Global, arguments: &WhyArguments, typed: &str) -> any
         // Only now are the other servers worth reading: perhaps another one was meant.
         snapshot = state::read(global, &Wanted::ALL)?;
         report = self::report(&snapshot, state::subject(&snapshot, global)?, &ask, typed)?;
+        if proto == Proto::Tcp && report.connection.is_none() {
+            let found = state::connections(global, port);
+            report.connection = found.and_then(|found| connection(&found, found.subject()?, &ask));
+        }
     }
     let text = if global.json {
         json::print(&json::why::Why::new(&report))
