@@ -110,6 +110,18 @@ impl ReadError {
         Self::Os { operation, source: source.into(), message: None }
     }
 
+    /// A netlink socket that could not be opened. Everybody may open one: where that is refused, a
+    /// sandbox does it, and being root would not help.
+    pub(crate) fn no_socket(operation: &'static str, error: &io::Error) -> Self {
+        let source = match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) | None => {
+                io::Error::other(format!("{error}, by a sandbox"))
+            }
+            Some(errno) => io::Error::from_raw_os_error(errno),
+        };
+        Self::Os { operation, source, message: None }
+    }
+
     /// The reason a gap gives for this error.
     pub(crate) fn reason(&self) -> GapReason {
         match self {
@@ -138,5 +150,23 @@ pub(crate) fn os_reason(error: &io::Error) -> GapReason {
             | libc::ENOENT,
         ) => GapReason::Unsupported,
         _ => GapReason::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_asked_for_only_where_it_helps() {
+        let check = |errno, as_read, as_socket| {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(ReadError::no_socket("open", &error).reason(), as_socket, "{error}");
+            assert_eq!(ReadError::os("read", error).reason(), as_read, "{errno}");
+        };
+        check(libc::EPERM, GapReason::NeedsRoot, GapReason::Failed);
+        check(libc::EACCES, GapReason::NeedsRoot, GapReason::Failed);
+        check(libc::EPROTONOSUPPORT, GapReason::Unsupported, GapReason::Unsupported);
+        check(libc::ENOBUFS, GapReason::Failed, GapReason::Failed);
     }
 }

@@ -31,12 +31,8 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
             capability::net_admin(rtnetlink)
         }
         Err(error) => {
-            let gap = |subject| Gap {
-                subject,
-                reason: os_reason(error),
-                detail: format!("open a netlink socket: {error}"),
-            };
-            netns.gaps.extend(ROUTING.map(gap));
+            let error = ReadError::no_socket("open a netlink socket", error);
+            netns.gaps.extend(ROUTING.map(|subject| error.gap(subject)));
             false
         }
     };

@@ -35,7 +35,7 @@ pub(crate) fn read(netns: &mut Netns, scope: SocketScope, privileged: bool) {
         return;
     }
     let mut sock_diag = NetlinkSocket::open(NetlinkFamily::SockDiag)
-        .map_err(|error| ReadError::os("open a sock_diag socket", error));
+        .map_err(|error| ReadError::no_socket("open a sock_diag socket", &error));
     for &proto in protos {
         for family in Family::BOTH {
             let failed = match &mut sock_diag {

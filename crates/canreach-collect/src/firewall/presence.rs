@@ -35,7 +35,7 @@ fn read_nft(firewall: &mut Firewall, modules: &KernelModules, gaps: &mut Vec<Gap
         return;
     }
     let ruleset = NetlinkSocket::open(NetlinkFamily::Netfilter)
-        .map_err(|error| ReadError::os("open a netfilter socket", error))
+        .map_err(|error| ReadError::no_socket("open a netfilter socket", &error))
         .and_then(|mut nfnetlink| nft::read(&mut nfnetlink));
     match ruleset {
         Ok(ruleset) => {
