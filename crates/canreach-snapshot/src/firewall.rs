@@ -16,8 +16,8 @@ pub struct Firewall {
     pub legacy_tables: Vec<LegacyTable>,
     /// What is known without privileges.
     pub hints: Vec<FirewallHint>,
-    /// `true` where nothing that rewrites addresses can be loaded: the kernel has no NAT and no
-    /// TPROXY module, built in or loaded. Known without privileges.
+    /// `true` where no rule can send a packet elsewhere: the kernel has no nftables, NAT, TPROXY or
+    /// mark module, built in or loaded. Known without privileges.
     pub cannot_redirect: bool,
 }
 

@@ -8,10 +8,20 @@ use crate::kernel_module::{KernelModules, Presence};
 use crate::netlink::nft;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
 
-/// What rewrites the addresses of packets: all of NAT is in the first, transparent proxies in the
-/// next two; the others hand packets to programs, balance load, or translate prefixes.
-const REWRITERS: [&str; 6] =
-    ["nf_nat", "nf_tproxy_ipv4", "nf_tproxy_ipv6", "nfnetlink_queue", "ip_vs", "ip6t_NPT"];
+/// What sends packets elsewhere: nftables writes addresses by itself (`ip daddr set`), all of NAT is
+/// in the second, transparent proxies in the next two; the others hand packets to programs, balance
+/// load, translate prefixes, or set the marks that policy rules select by.
+const REWRITERS: [&str; 9] = [
+    "nf_tables",
+    "nf_nat",
+    "nf_tproxy_ipv4",
+    "nf_tproxy_ipv6",
+    "nfnetlink_queue",
+    "ip_vs",
+    "ip6t_NPT",
+    "xt_mark",
+    "xt_connmark",
+];
 
 /// Reads the packet filters of the calling thread's namespace.
 pub(crate) fn read(gaps: &mut Vec<Gap>) -> Firewall {
