@@ -49,12 +49,16 @@ impl Walk<'_> {
         }
     }
 
-    /// A group needs a route like any other destination; IPv6 TCP does not get as far as to ask for
-    /// it.
+    /// A group needs a route like any other destination. IPv6 TCP does not get as far as to ask for it,
+    /// and IPv4 takes the link of a source that is given.
     fn connect_to_group(&mut self, uid: u32) -> Result<Arrived, Stop> {
         let (source, destination) = (self.packet.source, self.packet.destination);
         let bound = Some(source).filter(|source| !source.is_unspecified());
-        if self.packet.proto == Proto::Udp || self.family() == Family::Ipv4 {
+        let needs_route = match self.family() {
+            Family::Ipv4 => bound.is_none(),
+            Family::Ipv6 => self.packet.proto == Proto::Udp,
+        };
+        if needs_route {
             self.connect_route(&self.connect_flow(uid, destination, bound))?;
         }
         let arrived = self.arrived(destination, source, None, true);
