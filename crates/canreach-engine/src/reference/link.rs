@@ -150,9 +150,7 @@ impl Walk<'_> {
             return Neighbor::Answered;
         }
         let mut around = self.on_link_prefixes(ifindex);
-        // A prefix of one address has no neighbours in it.
-        let bits = self.family().bits();
-        around.retain(|prefix| prefix.contains(destination) && prefix.length() < bits);
+        around.retain(|prefix| prefix.contains(destination));
         let Some(sender) = self.resolver(&around) else { return Neighbor::Answered };
         match self.family() {
             Family::Ipv4 => {
@@ -170,7 +168,9 @@ impl Walk<'_> {
         if around.iter().any(|prefix| prefix.contains(self.packet.source)) {
             return Some(self.packet.source);
         }
+        // A prefix of one address holds no router.
         let mut around = around.to_vec();
+        around.retain(|prefix| prefix.length() < prefix.family().bits());
         around.sort_by_key(|prefix| u8::MAX - prefix.length());
         around.into_iter().find_map(|prefix| self.some_router_in(prefix))
     }
