@@ -388,6 +388,18 @@ mod tests {
         });
     }
 
+    /// Control groups without processes, removed also when a test fails.
+    struct EmptyGroups([String; 2]);
+
+    impl Drop for EmptyGroups {
+        fn drop(&mut self) {
+            for path in &self.0 {
+                // A failure here must not hide the one that led here.
+                let _ = std::fs::remove_dir(path);
+            }
+        }
+    }
+
     #[test]
     fn programs_of_a_group_count_for_the_groups_below() {
         if sys::next_bpf_id(BpfObject::Program, 0).is_err() {
@@ -398,11 +410,12 @@ mod tests {
             return skip("cgroup2 is not mounted");
         };
         let path = |name: &str| format!("/proc/self/fd/{}/{name}", own.directory().as_raw_fd());
-        let name = format!("canreach-test-{}", std::process::id());
+        let name = format!("cr-test-{}", std::process::id());
         let (upper, lower) = (path(&name), path(&format!("{name}/below")));
         if std::fs::create_dir_all(&lower).is_err() {
             return skip("a control group cannot be made");
         }
+        let _removed_at_the_end = EmptyGroups([lower.clone(), upper.clone()]);
         let id = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&lower).expect("made"));
         let seen = || {
             let mut found = Vec::new();
@@ -415,8 +428,6 @@ mod tests {
         let group = File::open(&upper).expect("it was made");
         attach::to_group(program.as_fd(), group.as_fd(), CGROUP_INGRESS).expect("it fits");
         let after = seen();
-        std::fs::remove_dir(&lower).expect("it is empty");
-        std::fs::remove_dir(&upper).expect("it is empty");
         assert_eq!(before, []);
         assert_eq!(after, [AttachPoint::CgroupIngress(CgroupId(id))]);
     }
