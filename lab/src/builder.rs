@@ -79,7 +79,8 @@ impl Builder<'_> {
             Queue { socket: RouteSocket::open()?, waiting: Vec::new(), refused: Vec::new() };
         let lo_stays_down = Step::Set { name: "lo".to_owned(), change: LinkChange::Down };
         if steps.first() != Some(&lo_stays_down) {
-            queue.socket.carry_out(&[change_link(LOOPBACK_INDEX, true, "set lo up")])?;
+            let up = change_link(LOOPBACK_INDEX, true, "set lo up");
+            queue.socket.carry_out(&[up, settle_link(LOOPBACK_INDEX)])?;
         }
         let mut servers = Vec::new();
         for (position, step) in steps.iter().enumerate() {
@@ -130,7 +131,7 @@ impl Builder<'_> {
                     peer.netns.enter(|| open_wire(true))?;
                 }
                 let up = change_link(self.index(name)?, true, &step.to_string());
-                RouteSocket::open()?.carry_out(&[up])?;
+                RouteSocket::open()?.carry_out(&[up, settle_link(self.index(name)?)])?;
                 // On behalf of others it answers at once, not after up to a second: peers give up
                 // sooner (net/ipv4/arp.c, net/ipv6/ndisc.c, PROXY_DELAY).
                 for family in ["ipv4", "ipv6"] {

@@ -11,11 +11,9 @@ use canreach_snapshot::{Family, Gap, GapReason, GapSubject, Netns, Prefix, Snaps
 use crate::client::{self, QUICK, SourcePorts};
 use crate::observe::{self, Lookup};
 use crate::probe::{Observation, Probe};
+use crate::settle::SETTLE;
 use crate::step::Step;
 use crate::topology::Topology;
-
-/// How long a host may take to come to rest.
-pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// A host that was built, with what became of each probe.
 #[derive(Debug)]

@@ -7,7 +7,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use canreach_snapshot::address::address_value;
 use canreach_snapshot::{Family, PolicyAction, Prefix, Proto, RouteType, Scope, TableId};
 
 use crate::random::Random;
@@ -144,13 +143,6 @@ impl Generator {
         }
         address.no_prefix_route = self.random.percent(4);
         self.steps.push(Step::Address(address));
-        // A wider subnet around it on the same link.
-        let wider = prefix.length().checked_sub(8).and_then(|length| {
-            Prefix::new(prefix.family().address(address_value(prefix.address()) + 9), length)
-        });
-        if let Some(wider) = wider.filter(|_| link != "lo" && self.random.percent(5)) {
-            self.steps.push(Step::Address(AddressStep::plain(wider, link)));
-        }
     }
 
     fn add_sysctls(&mut self) {
@@ -412,6 +404,8 @@ impl Generator {
         if proto == Proto::Tcp && server.device.is_none() && self.random.percent(4) {
             server.backlog = Some(0);
             server.full = true;
+            // What fills the queue must not go to another member of a group.
+            server.reuse_port = false;
         }
         if proto == Proto::Udp && self.random.percent(12) {
             let number = self.random.below(2);

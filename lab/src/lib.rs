@@ -25,6 +25,7 @@ pub mod raw;
 pub mod route_step;
 pub mod rule_step;
 pub mod server;
+pub mod settle;
 pub mod shrink;
 pub mod sickbay;
 pub mod step;

@@ -7,21 +7,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use canreach_snapshot::address::address_value;
 use canreach_snapshot::{Family, Prefix, RouteType};
 
 use crate::builder::{change_link, settle_link};
-use crate::examine::SETTLE;
 use crate::netlink::{CREATE, EXCLUSIVE, NetlinkError, Request, RouteSocket};
 use crate::netns::NetnsGuard;
 use crate::probe::{Client, Probe};
 use crate::route_step::{Hop, RouteStep, address_bytes, family_number};
+use crate::settle::wait_for_local_routes;
 use crate::step::LinkShape;
 use crate::sysctl;
 
+use crate::topology::Unsupported;
 use crate::wiring::Wiring;
 
 const RTM_NEWADDR: u16 = 20;
@@ -76,17 +75,17 @@ impl PeerPlan {
         let links: BTreeSet<_> = std::iter::once(base).chain(vias).collect();
         // Behind a bridge of several ports, one peer is the router; an address is nobody else's.
         let is_router = wiring.ports(base).first() == Some(&port);
-        for link in links.into_iter().filter(|_| is_router) {
+        for link in links {
             for prefix in Family::BOTH.iter().flat_map(|family| wiring.on_link(link, *family)) {
                 plan.on_link.insert(prefix);
                 // First, so that it is the primary address, which a router asks with.
-                if let Some(router) = wiring.router_address(prefix)
+                if let Some(router) = wiring.router_address(prefix).filter(|_| is_router)
                     && prefix.length() < prefix.family().bits()
                 {
-                    plan.add_wire(router, prefix.length());
+                    plan.add_neighbor(wiring, link, router);
                 }
             }
-            for router in wiring.routers(link) {
+            for router in wiring.routers(link).into_iter().filter(|_| is_router) {
                 plan.add_neighbor(wiring, link, router);
             }
         }
@@ -125,28 +124,13 @@ impl PeerPlan {
         }
     }
 
-    /// Waits until what is sent to an IPv6 address of the peer gets there: its local route comes a
-    /// moment after the address (net/ipv6/addrconf.c, addrconf_dad_start).
+    /// Waits until what is sent to an IPv6 address of the peer gets there.
     fn wait_for_routes(&self) -> Result<()> {
         let on_wire = self.wire.iter().map(|prefix| prefix.address());
-        let addresses: Vec<String> = on_wire
-            .chain(self.loopback.iter().copied())
-            .filter(IpAddr::is_ipv6)
-            .map(|address| format!("{:032x} 80 ", address_value(address)))
-            .collect();
-        let path = "/proc/thread-self/net/ipv6_route";
-        let deadline = Instant::now() + SETTLE;
-        loop {
-            let routes = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
-            let there = |address: &String| routes.lines().any(|line| line.starts_with(address));
-            if addresses.iter().all(there) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                bail!("the peer's IPv6 addresses do not come to rest");
-            }
-            std::thread::yield_now();
+        if !wait_for_local_routes(on_wire.chain(self.loopback.iter().copied()))? {
+            bail!("the peer's IPv6 addresses do not come to rest");
         }
+        Ok(())
     }
 
     /// Whether the peer itself has an address, so that it cannot dial the host there.
@@ -222,7 +206,8 @@ impl Peer {
                 let next = 254 - u8::try_from(ways.len()).context("too many links on one port")?;
                 let number = *ways.entry(via).or_insert(next);
                 if let Some(LinkShape::Vlan { .. }) = wiring.shape(via) {
-                    bail!("peers behind a VLAN are not built yet");
+                    // Peers speak untagged; a question that needs tags is one the lab cannot ask.
+                    bail!(Unsupported(format!("tagging peer for {via}")));
                 }
                 if wiring.on_link_prefix(via, *destination).is_some() {
                     continue;

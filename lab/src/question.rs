@@ -110,7 +110,7 @@ impl Questioner<'_> {
         };
         let own_address = self.own(family);
         Some(match self.random.below(40) {
-            20 if family == Family::Ipv4 => IpAddr::from([224, 0, 0, 251]),
+            20 if !own && family == Family::Ipv4 => IpAddr::from([224, 0, 0, 251]),
             21 if !own && family == Family::Ipv4 => IpAddr::from([255; 4]),
             22 if !own && family == Family::Ipv4 => IpAddr::from([127, 0, 0, 1]),
             23 | 0 => nearby(&mut self.random),

@@ -17,6 +17,7 @@ use canreach_snapshot::Proto;
 use nix::sys::socket::{setsockopt, sockopt as option};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use crate::settle::wait_for_local_routes;
 use crate::words::Words;
 
 /// A server that is opened.
@@ -210,14 +211,7 @@ impl Server {
         }
         // A queue of length N takes N + 1 connections (include/net/sock.h, sk_acceptq_is_full).
         for _ in 0..=self.step.backlog.unwrap_or(64) {
-            let client = rustix::net::socket_with(
-                family_of(address.ip()),
-                SocketType::STREAM,
-                SocketFlags::CLOEXEC,
-                None,
-            )
-            .context("open a client")?;
-            rustix::net::connect(&client, &address).context("fill the accept queue")?;
+            let client = connect_from_here(address).context("fill the accept queue")?;
             self.filler.push(client);
         }
         Ok(())
@@ -228,6 +222,17 @@ impl Server {
     pub const fn accepts(&self) -> bool {
         !self.step.full
     }
+}
+
+/// A blocking client of the host's own.
+fn connect_from_here(address: SocketAddr) -> Result<OwnedFd> {
+    wait_for_local_routes([address.ip()])?;
+    let kind = SocketType::STREAM;
+    let client =
+        rustix::net::socket_with(family_of(address.ip()), kind, SocketFlags::CLOEXEC, None)
+            .context("open a client")?;
+    rustix::net::connect(&client, &address).context("connect")?;
+    Ok(client)
 }
 
 /// AF_INET or AF_INET6.

@@ -50,13 +50,13 @@ pub struct Refusal {
     pub error: anyhow::Error,
 }
 
-/// A host cannot be built because this kernel lacks something. Counted as skipped.
+/// A host cannot be built because this kernel or the lab lacks something. Counted as skipped.
 #[derive(Debug)]
 pub struct Unsupported(pub String);
 
 impl std::fmt::Display for Unsupported {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "this kernel has no {}", self.0)
+        write!(formatter, "the lab has no {} here", self.0)
     }
 }
 
