@@ -21,7 +21,8 @@ impl Namespace {
     /// Makes one. `None`, and the reason printed, where that is not permitted.
     pub(crate) fn new() -> Option<Self> {
         let mut holder = Command::new("unshare")
-            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            // One program from start to end: during exec(2) a process can hardly be read.
+            .args(["--net", "sh", "-c", "echo ready; read -r end"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
