@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Each crate of the workspace, and the crates of the workspace it may depend on.
-const ALLOWED: [(&str, &[&str]); 7] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("canreach-snapshot", &[]),
     ("canreach-collect", &["canreach-snapshot"]),
     ("canreach-engine", &["canreach-snapshot"]),
@@ -27,29 +27,37 @@ const ALLOWED: [(&str, &[&str]); 7] = [
         ],
     ),
     ("xtask", &[]),
+    ("canreach-fuzz", &["canreach-collect", "canreach-engine", "canreach-snapshot"]),
 ];
 
 /// The edges inside the workspace, from each crate, of every kind: also for tests and builds.
 pub(crate) type Edges = BTreeMap<String, Vec<String>>;
 
-/// Reads the edges from cargo.
+/// Reads the edges from cargo: those of the workspace, and those of the fuzz targets, which are a
+/// workspace of their own.
 pub(crate) fn read(root: &Path) -> Result<Edges> {
+    let mut packages = packages(root, "Cargo.toml")?;
+    packages.extend(self::packages(root, "fuzz/Cargo.toml")?);
+    parse(&packages).context("cargo metadata without names or dependencies")
+}
+
+fn packages(root: &Path, manifest: &str) -> Result<Vec<Value>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args(["--manifest-path", manifest])
         .current_dir(root)
         .output()
         .context("run cargo metadata")?;
     if !output.status.success() {
-        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("cargo metadata of {manifest}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let metadata: Value =
         serde_json::from_slice(&output.stdout).context("read what cargo metadata printed")?;
-    parse(&metadata).context("cargo metadata without packages, names or dependencies")
+    metadata["packages"].as_array().cloned().context("cargo metadata without packages")
 }
 
-fn parse(metadata: &Value) -> Option<Edges> {
-    let packages = metadata["packages"].as_array()?;
+fn parse(packages: &[Value]) -> Option<Edges> {
     let mut edges = Edges::new();
     for package in packages {
         edges.insert(package["name"].as_str()?.to_owned(), Vec::new());
