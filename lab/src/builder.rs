@@ -11,6 +11,7 @@ use canreach_snapshot::Family;
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::netlink::{CREATE, EXCLUSIVE, NetlinkError, Request, RouteSocket};
+use crate::netns::has_user;
 use crate::peer::{LOOPBACK_INDEX, Peer, WIRE, WIRE_INDEX};
 use crate::route_step::{address_bytes, family_number};
 use crate::server::Server;
@@ -283,8 +284,11 @@ impl Queue {
         for (number, error) in self.socket.attempt(&requests)? {
             let unknown_kind = error.raw_os_error() == Some(EOPNOTSUPP);
             let about = requests[number].about().to_owned();
+            // A user namespace that has one user knows no others to make rules for.
+            let no_users = about.contains(" uidrange ") && !has_user(1000);
             let error = match about.strip_prefix("link ") {
                 Some(link) if unknown_kind => Unsupported(format!("link as in `{link}`")).into(),
+                _ if no_users => Unsupported("user ids besides its own".to_owned()).into(),
                 _ => NetlinkError { about, error }.into(),
             };
             self.refused.push(Refusal { position: positions[number], error });

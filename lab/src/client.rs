@@ -194,7 +194,12 @@ fn start_raw(topology: &Topology, attempts: &[Attempt<'_>]) -> Result<Vec<Wire>>
 fn place<'a>(topology: &'a Topology, probe: &'a Probe) -> Result<Option<&'a str>> {
     match &probe.client {
         Client::Own { .. } => Ok(None),
-        Client::Peer { port: Some(port), .. } => Ok(Some(port)),
+        Client::Peer { port: Some(port), via, .. } => {
+            if !topology.wiring.ports(via).contains(&port.as_str()) {
+                bail!("`{probe}`: what comes in by {port} does not come in by {via}");
+            }
+            Ok(Some(port))
+        }
         Client::Peer { via, .. } => {
             let first = topology.wiring.ports(via).first().copied();
             first.map(Some).with_context(|| format!("`{probe}`: nobody is behind {via}"))

@@ -15,9 +15,11 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result, bail};
 use canreach_snapshot::Proto;
 use nix::sys::socket::{setsockopt, sockopt as option};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::settle::wait_for_local_routes;
+use crate::topology::Unsupported;
 use crate::words::Words;
 
 /// A server that is opened.
@@ -295,8 +297,12 @@ fn set_options(step: &ServerStep, socket: &OwnedFd) -> Result<()> {
 /// (net/socket.c, sockfs_setattr).
 ///
 /// # Errors
-/// If that user id is not mapped here.
+/// [`Unsupported`] if there is no such user in this user namespace.
 pub fn own_by(socket: &OwnedFd, uid: u32) -> Result<()> {
     let user = rustix::process::Uid::from_raw(uid);
-    rustix::fs::fchown(socket, Some(user), None).with_context(|| format!("give it to user {uid}"))
+    match rustix::fs::fchown(socket, Some(user), None) {
+        Ok(()) => Ok(()),
+        Err(Errno::INVAL) => bail!(Unsupported(format!("user {uid}"))),
+        Err(error) => Err(error).with_context(|| format!("give it to user {uid}")),
+    }
 }
