@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use canreach_snapshot::{
-    Family, Ifindex, LinkSysctl, Netns, NextHop, NextHopFlags, Route, RouteProtocol, RouteType,
-    TableId,
+    Family, FibLayout, Ifindex, LinkSysctl, Netns, NextHop, NextHopFlags, Route, RouteProtocol,
+    RouteType, TableId,
 };
 
 use crate::host::flow::{Exit, Refusal, Way, WayKind};
@@ -58,7 +58,8 @@ impl Fib {
                 by_table.entry(route.table).or_default().push((route, candidate));
             }
         }
-        let merged = (family == Family::Ipv4).then(|| {
+        let merges = family == Family::Ipv4 && netns.fib_layout != FibLayout::Split;
+        let merged = merges.then(|| {
             // With equal prefixes table local comes first (`fib_insert_alias` sorts by table).
             let both = [TableId::LOCAL, TableId::MAIN].into_iter().flat_map(|table| {
                 by_table.get(&table).into_iter().flatten().map(move |(route, candidate)| {
@@ -71,8 +72,14 @@ impl Fib {
             Table::new(family, both.into_iter().map(|(route, candidate, _)| (route, candidate)))
         });
         let of_family = || netns.routes.iter().filter(|route| route.family() == family);
-        let tables =
-            by_table.into_iter().map(|(id, routes)| (id, Table::new(family, routes))).collect();
+        // One trie holds both where the layout is known; they are not looked at one by one then.
+        let only_merged = family == Family::Ipv4 && netns.fib_layout == FibLayout::Merged;
+        let apart = |id: TableId| !only_merged || (id != TableId::LOCAL && id != TableId::MAIN);
+        let tables = by_table
+            .into_iter()
+            .filter(|(id, _)| apart(*id))
+            .map(|(id, routes)| (id, Table::new(family, routes)))
+            .collect();
         let mut ways: Vec<_> = numbers.into_iter().map(|(way, number)| (number, way)).collect();
         ways.sort_unstable_by_key(|(number, _)| *number);
         Self {

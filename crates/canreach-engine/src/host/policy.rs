@@ -170,7 +170,8 @@ impl Host<'_> {
                     Term::Is(source) => source,
                     Term::AnySource => 0,
                 };
-                let cells = table.partition(source, select, key);
+                let Some(bounds) = sets.source_bounds(within) else { return PacketSet::NONE };
+                let cells = table.partition(source, select, bounds, key);
                 let mut parts = Vec::with_capacity(cells.len());
                 for (found, ranges) in cells {
                     let sources = AddressSet::from_ranges(flow.family, ranges);

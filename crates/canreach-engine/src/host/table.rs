@@ -160,50 +160,80 @@ impl Table {
         sourced.map(|group| (group.low, group.high)).collect()
     }
 
-    /// Looks up every destination from one source, and collects the destinations of each answer.
-    /// `key` says which answers count as one; `None` stands for "not found".
+    /// Looks up every destination between two from one source, and collects the destinations of each
+    /// answer. `key` says which answers count as one; `None` stands for "not found".
     pub(crate) fn partition<K: Ord>(
         &self,
         source: u128,
         select: Selector,
+        (first, last): (u128, u128),
         key: impl Fn(Option<Hit>) -> K,
     ) -> BTreeMap<K, Vec<(u128, u128)>> {
-        let found = self.hit_of_each_node(source, select);
-        let last = crate::packet::field::Field::Source.last(self.family);
         let mut result: BTreeMap<K, Vec<(u128, u128)>> = BTreeMap::new();
         let mut add = |low: u128, high: u128, hit: Option<Hit>| {
-            result.entry(key(hit)).or_default().push((low, high));
+            result.entry(key(hit)).or_default().push((low, high.min(last)));
         };
         // Prefixes nest, so a stack of open ones says which is innermost; `next` is the first
         // address that is not accounted for, `None` once the last one is.
-        let mut open: Vec<usize> = Vec::new();
-        let mut next = Some(0);
-        for (index, node) in self.nodes.iter().enumerate() {
-            while let Some(top) =
-                open.last().copied().filter(|top| self.nodes[*top].high < node.low)
-            {
-                if let Some(start) = next.filter(|start| *start <= self.nodes[top].high) {
-                    add(start, self.nodes[top].high, found[top]);
-                    next = self.nodes[top].high.checked_add(1);
+        let mut open: Vec<Open> = Vec::new();
+        for index in self.chain(first).into_iter().rev() {
+            let hit = self.hit_of(index, source, select, &open);
+            open.push(hit);
+        }
+        let mut next = Some(first);
+        let start = self.nodes.partition_point(|node| node.low <= first);
+        let end = self.nodes.partition_point(|node| node.low <= last);
+        for index in start..end {
+            let node = &self.nodes[index];
+            while let Some(top) = open.pop_if(|top| self.nodes[top.index].high < node.low) {
+                let high = self.nodes[top.index].high;
+                if let Some(start) = next.filter(|start| *start <= high) {
+                    add(start, high, top.down);
+                    next = high.checked_add(1);
                 }
-                open.pop();
             }
             if let Some(start) = next.filter(|start| *start < node.low) {
-                add(start, node.low - 1, open.last().and_then(|top| found[*top]));
+                add(start, node.low - 1, open.last().and_then(|top| top.down));
                 next = Some(node.low);
             }
-            open.push(index);
+            let hit = self.hit_of(index, source, select, &open);
+            open.push(hit);
         }
         while let Some(top) = open.pop() {
-            if let Some(start) = next.filter(|start| *start <= self.nodes[top].high) {
-                add(start, self.nodes[top].high, found[top]);
-                next = self.nodes[top].high.checked_add(1);
+            let high = self.nodes[top.index].high;
+            if let Some(start) = next.filter(|start| *start <= high.min(last)) {
+                add(start, high, top.down);
+                next = high.checked_add(1);
             }
         }
         if let Some(start) = next.filter(|start| *start <= last) {
             add(start, last, None);
         }
         result
+    }
+
+    /// What a prefix says about addresses that no longer prefix holds; `around` are the prefixes it
+    /// lies in.
+    fn hit_of(&self, index: usize, source: u128, select: Selector, around: &[Open]) -> Open {
+        let node = &self.nodes[index];
+        let outer = around.last();
+        let back = match self.select_at(index, source, select) {
+            Selected::Hit(hit) => Some(hit),
+            Selected::Nothing => outer.and_then(|outer| outer.back),
+            Selected::LeavesLeaf => {
+                let mut outer = around.iter().rev();
+                outer.find(|outer| self.nodes[outer.index].low != node.low).and_then(|o| o.back)
+            }
+        };
+        let down = if self.enters(node, source) { back } else { outer.and_then(|o| o.down) };
+        Open { index, down, back }
+    }
+
+    /// Whether the way down the tree stops at a prefix (`fib6_node_lookup`).
+    fn enters(&self, node: &Node, source: u128) -> bool {
+        node.sourced.is_empty()
+            || node.length == 0
+            || node.sourced.iter().any(|group| (group.low..=group.high).contains(&source))
     }
 
     /// The prefixes around an address, innermost first.
@@ -226,14 +256,7 @@ impl Table {
     /// sources only, and none for this one, its routes for every source are passed over on the way
     /// down (unless it is the default route), and are looked at on the way back.
     fn walk_chain(&self, chain: &[usize], source: u128, select: Selector) -> Option<Hit> {
-        let start = chain.iter().position(|index| {
-            let node = &self.nodes[*index];
-            if node.sourced.is_empty() || node.length == 0 {
-                true
-            } else {
-                node.sourced.iter().any(|group| (group.low..=group.high).contains(&source))
-            }
-        })?;
+        let start = chain.iter().position(|index| self.enters(&self.nodes[*index], source))?;
         let mut left_leaf = None;
         for index in &chain[start..] {
             if left_leaf == Some(self.nodes[*index].low) {
@@ -246,38 +269,6 @@ impl Table {
             }
         }
         None
-    }
-
-    /// One pass over all prefixes: what each says about addresses that no longer prefix holds.
-    fn hit_of_each_node(&self, source: u128, select: Selector) -> Vec<Option<Hit>> {
-        let mut down: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
-        let mut back: Vec<Option<Hit>> = Vec::with_capacity(self.nodes.len());
-        for (index, node) in self.nodes.iter().enumerate() {
-            let parent = node.parent.map(|parent| parent as usize);
-            let of_parent = |hits: &[Option<Hit>]| parent.and_then(|parent| hits[parent]);
-            let here = match self.select_at(index, source, select) {
-                Selected::Hit(hit) => Some(hit),
-                Selected::Nothing => of_parent(&back),
-                Selected::LeavesLeaf => self.outside_leaf(index).and_then(|outer| back[outer]),
-            };
-            let enters = node.sourced.is_empty()
-                || node.length == 0
-                || node.sourced.iter().any(|group| (group.low..=group.high).contains(&source));
-            down.push(if enters { here } else { of_parent(&down) });
-            back.push(here);
-        }
-        down
-    }
-
-    /// The nearest prefix around this one that has another network address.
-    fn outside_leaf(&self, index: usize) -> Option<usize> {
-        let mut outer = self.nodes[index].parent.map(|parent| parent as usize);
-        while let Some(parent) =
-            outer.filter(|parent| self.nodes[*parent].low == self.nodes[index].low)
-        {
-            outer = self.nodes[parent].parent.map(|parent| parent as usize);
-        }
-        outer
     }
 
     fn select_at(&self, index: usize, source: u128, select: Selector) -> Selected {
@@ -307,6 +298,16 @@ impl Table {
         }
         Selected::Nothing
     }
+}
+
+/// A prefix that is open while all destinations are walked.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    index: usize,
+    /// What it says to a lookup on its way down.
+    down: Option<Hit>,
+    /// What it says to one that comes back from a longer prefix.
+    back: Option<Hit>,
 }
 
 /// What the routes of one prefix come to.

@@ -100,6 +100,7 @@ pub struct Diagram {
     unique: FixedMap<u64, u32>,
     memo: FixedMap<(Operation, PacketSet, PacketSet), PacketSet>,
     breached: bool,
+    universe: PacketSet,
 }
 
 impl Diagram {
@@ -113,7 +114,19 @@ impl Diagram {
             unique: FixedMap::default(),
             memo: FixedMap::default(),
             breached: false,
+            universe: PacketSet::ALL,
         }
+    }
+
+    /// The packets that are asked about. Others may be left out of any answer.
+    #[must_use]
+    pub const fn universe(&self) -> PacketSet {
+        self.universe
+    }
+
+    /// Asks about these packets only.
+    pub const fn restrict(&mut self, universe: PacketSet) {
+        self.universe = universe;
     }
 
     /// IPv4 or IPv6.

@@ -116,6 +116,21 @@ impl Diagram {
             .collect()
     }
 
+    /// The lowest and the highest source of a set; `None` for the empty set.
+    #[must_use]
+    pub fn source_bounds(&self, set: PacketSet) -> Option<(u128, u128)> {
+        let all = (0, Field::Source.last(self.family()));
+        match self.intervals(set) {
+            None => (!set.is_empty()).then_some(all),
+            Some((Field::Source, intervals)) => {
+                let mut held = intervals.iter().filter(|(_, _, child)| !child.is_empty());
+                let (low, high, _) = held.next()?;
+                Some((*low, held.next_back().map_or(*high, |(_, last, _)| *last)))
+            }
+            Some(_) => Some(all),
+        }
+    }
+
     /// The sources for which at least one port is in the set.
     #[must_use]
     pub fn sources(&self, set: PacketSet) -> AddressSet {

@@ -14,7 +14,7 @@ use crate::{AddressSet, Answer, Arrival, Group, Outcome, Question, Verdict};
 /// Answers a question about a host.
 #[must_use]
 pub fn answer(host: &Host<'_>, question: &Question) -> Answer {
-    answer_with(&mut Walk::new(host, question.family()), host, question)
+    answer_with(&mut Walk::about(host, question), host, question)
 }
 
 /// Answers a question with a walk that may have answered others before.

@@ -16,7 +16,7 @@ use canreach_snapshot::{
 
 use crate::AddressSet;
 use crate::host::Host;
-use crate::host::flow::{Found, Term, WayKind};
+use crate::host::flow::{Flow, Found, Term, WayKind};
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::hook::gap_doubts;
@@ -368,6 +368,10 @@ fn filtered(
     let mut wrong =
         if is_source(host, asked.to, asked.split) { PacketSet::NONE } else { PacketSet::ALL };
     for (within, flow) in flows(host, sets, asked, &key) {
+        let flow = match sender {
+            None => flow,
+            Some(router) => Flow { destination: Term::Is(router), ..flow },
+        };
         for (set, found) in host.look_up(sets, &flow, within) {
             let by = match found {
                 Found::Route { way, .. } if fib.way(way).kind != WayKind::Local => {
@@ -380,11 +384,7 @@ fn filtered(
             }
         }
     }
-    let Some(router) = sender else { return wrong };
-    let router = Family::Ipv4.address(router);
-    let router =
-        sets.from_sources(&AddressSet::from_prefixes(Family::Ipv4, [Prefix::host(router)]));
-    if sets.and(wrong, router).is_empty() { PacketSet::NONE } else { PacketSet::ALL }
+    wrong
 }
 
 fn proxies(host: &Host<'_>, asked: &Asked<'_>) -> bool {

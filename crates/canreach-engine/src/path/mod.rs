@@ -21,4 +21,4 @@ pub(crate) mod tail;
 pub(crate) mod trail;
 
 pub use group::{answer, answer_with};
-pub use receive::{Summary, Walk};
+pub use receive::Walk;

@@ -22,11 +22,11 @@ use crate::path::prerouting::prerouting;
 use crate::path::route_input::{Origin, route_input};
 use crate::path::socket_lookup::{Lookup, look_up_sockets};
 use crate::path::stage::{Asked, Finding, Partition};
-use crate::path::tail::{Answering, Tail};
+use crate::path::tail::Answering;
 use crate::path::trail::{Findings, Result, Trail, conclude, overlay};
 use crate::{
-    AddressSet, Arrival, Doubt, DoubtEffect, DropReason, Fate, Outcome, Question, Stage, Subject,
-    TheySee, UnknownReason,
+    Arrival, Doubt, DoubtEffect, DropReason, Fate, Outcome, Question, Stage, Subject, TheySee,
+    UnknownReason,
 };
 
 /// A walk through a host for packets of one family. It remembers what does not depend on the
@@ -40,22 +40,7 @@ pub struct Walk<'h, 'a> {
     arrivals: FixedMap<ArrivalKey, Rc<Entry>>,
     pub(super) replies: FixedMap<(ArrivalKey, Answering), Rc<Vec<Partition>>>,
     pub(super) refusals: FixedMap<ArrivalKey, Rc<Refusals>>,
-    summaries: FixedMap<Class, Rc<Summary>>,
     pub(super) rules: RuleNeeds,
-}
-
-/// What an answer is, as far as the classes of [`crate::audience`] need it: over every source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Sources that get through from every source port.
-    pub yes: AddressSet,
-    /// Sources that are stopped from every source port.
-    pub no: AddressSet,
-    /// The others.
-    pub unknown: AddressSet,
-    /// Every fate that occurs, with the sources that have it from some port: the most sources first.
-    /// Sockets are not named, because listeners share summaries.
-    pub fates: Vec<(AddressSet, Fate)>,
 }
 
 /// What a packet's way to the sockets depends on. The port only matters where rules ask for it.
@@ -94,9 +79,6 @@ pub(super) struct Cell {
 /// What senders see of a refusal, by source.
 pub(super) type Refusals = Vec<(PacketSet, Option<TheySee>)>;
 
-/// What makes two questions one to a [`Summary`].
-type Class = Vec<(ArrivalKey, Vec<(PacketSet, Tail)>)>;
-
 /// What policy rules ask for: lookups that differ in nothing else are the same.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RuleNeeds {
@@ -129,9 +111,20 @@ impl<'h, 'a> Walk<'h, 'a> {
             arrivals: FixedMap::default(),
             replies: FixedMap::default(),
             refusals: FixedMap::default(),
-            summaries: FixedMap::default(),
             rules,
         }
+    }
+
+    /// A walk for the sources of one question. With large tables that is much less work than all
+    /// sources are.
+    #[must_use]
+    pub fn about(host: &'h Host<'a>, question: &Question) -> Self {
+        let mut walk = Self::new(host, question.family());
+        if matches!(question.via, Arrival::Link(_)) {
+            let universe = walk.sets.from_sources(&question.from);
+            walk.sets.restrict(universe);
+        }
+        walk
     }
 
     /// The fates of all sources of a question of this walk's family: disjoint sets of sources and
@@ -164,68 +157,13 @@ impl<'h, 'a> Walk<'h, 'a> {
                 doubts: Vec::new(),
                 sockets: Vec::new(),
             };
-            vec![(PacketSet::ALL, result)]
+            vec![(self.sets.universe(), result)]
         })
     }
 
     /// The diagram that the sets of [`Self::results`] live in.
     pub(crate) const fn sets(&mut self) -> &mut Diagram {
         &mut self.sets
-    }
-
-    /// The fates of every source, whatever `question.from` says. Listeners that differ in nothing
-    /// that matters share one summary.
-    pub fn summary(&mut self, question: &Question) -> Rc<Summary> {
-        let layouts = match self.host.is_split() {
-            Some(split) => vec![split],
-            None => vec![false, true],
-        };
-        let mut class = Class::new();
-        for split in layouts {
-            let key = self.arrival_key(question, split);
-            let entry = self.entry(key, question.port);
-            let cells = self.look_up(key, &entry, question.port);
-            let tails =
-                cells.iter().map(|cell| (cell.set, self.tail(key, question.port, &entry, cell)));
-            class.push((key, tails.collect()));
-        }
-        if let Some(known) = self.summaries.get(&class) {
-            return Rc::clone(known);
-        }
-        let results = self.results(question);
-        let summary = Rc::new(self.summarize(results));
-        self.summaries.insert(class, Rc::clone(&summary));
-        summary
-    }
-
-    fn summarize(&mut self, results: Vec<(PacketSet, Result)>) -> Summary {
-        let mut fates: Vec<(PacketSet, Fate)> = Vec::new();
-        for (set, result) in results {
-            let mut fate = result.fate;
-            if let Outcome::Delivered(sockets) = &mut fate.outcome {
-                sockets.clear();
-            }
-            match fates.iter_mut().find(|(_, known)| *known == fate) {
-                Some((known, _)) => *known = self.sets.or(*known, set),
-                None => fates.push((set, fate)),
-            }
-        }
-        let mut by_every_port = |wanted: fn(&Outcome) -> bool| {
-            let mut other = PacketSet::NONE;
-            for (set, fate) in &fates {
-                if !wanted(&fate.outcome) {
-                    other = self.sets.or(other, *set);
-                }
-            }
-            self.sets.sources(other).complement()
-        };
-        let yes = by_every_port(|outcome| matches!(outcome, Outcome::Delivered(_)));
-        let no = by_every_port(|outcome| matches!(outcome, Outcome::Stopped(_)));
-        let unknown = yes.union(&no).complement();
-        let mut fates: Vec<_> =
-            fates.into_iter().map(|(set, fate)| (self.sets.sources(set), fate)).collect();
-        fates.sort_by_key(|(sources, _)| std::cmp::Reverse(crate::path::group::size(sources)));
-        Summary { yes, no, unknown, fates }
     }
 
     fn arrival_key(&self, question: &Question, split: bool) -> ArrivalKey {
@@ -253,7 +191,7 @@ impl<'h, 'a> Walk<'h, 'a> {
         let Some(asked) = Asked::new(host, key.proto, port, key.to, via, key.split) else {
             let partition = no_such_link(host, sets, key, via);
             return Entry {
-                trails: overlay(sets, &mut self.findings, Trail::start(), &partition),
+                trails: overlay(sets, &mut self.findings, Trail::start(sets), &partition),
                 to: key.to,
                 device: None,
                 slave: None,
@@ -277,7 +215,7 @@ impl<'h, 'a> Walk<'h, 'a> {
         // Sockets see the VRF, also where routing looks at the link.
         let vrf = asked.vrf.map(|(master, _)| master).filter(|vrf| *vrf != asked.link.ifindex);
         Entry {
-            trails: self.walk(Trail::start(), &stages),
+            trails: self.walk(Trail::start(&self.sets), &stages),
             to: key.to,
             device: vrf.or(Some(asked.link.ifindex)),
             slave: vrf.map(|_| asked.link.ifindex),
@@ -290,7 +228,7 @@ impl<'h, 'a> Walk<'h, 'a> {
         let asked = LocalAsked { proto: key.proto, port, to: key.to, uid, split: key.split };
         let path = local_input(self.host, &mut self.sets, asked);
         Entry {
-            trails: self.walk(Trail::start(), &path.partitions),
+            trails: self.walk(Trail::start(&self.sets), &path.partitions),
             to: path.to,
             device: path.device,
             slave: None,

@@ -188,10 +188,11 @@ pub(crate) fn flows(
         split: asked.split,
     };
     match asked.family {
-        Family::Ipv4 => vec![(PacketSet::ALL, flow)],
+        Family::Ipv4 => vec![(sets.universe(), flow)],
         Family::Ipv6 => {
             let near = link_local_sources(sets);
-            let far = sets.not(near);
+            let near = sets.and(near, sets.universe());
+            let far = sets.difference(sets.universe(), near);
             let oif = Some(asked.link.ifindex);
             let vrf_table = asked.vrf.map(|(_, table)| table);
             vec![(near, Flow { oif, strict: true, vrf_table, ..flow }), (far, flow)]

@@ -233,7 +233,7 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
     let everyone = from_zero_to_zero(sets, asked, origin);
     routed.broadcast = everyone;
     let mut parts = vec![(everyone, broadcast(asked, None))];
-    let others = sets.not(everyone);
+    let others = sets.difference(sets.universe(), everyone);
     for (set, found) in look_up_link_scope(host, sets, asked, &flow, others) {
         let kind = match found {
             Found::Route { way, .. } => Some(host.fib(asked.family).way(way).kind),

@@ -104,7 +104,7 @@ fn full_check(
     };
     let accept_local = knobs.accept_local;
     let mut parts = Partition::new();
-    for (set, found) in host.look_up(sets, &back, PacketSet::ALL) {
+    for (set, found) in host.look_up(sets, &back, sets.universe()) {
         let mut finding = judge_source(host, asked, knobs, found);
         if let (Some(gap), true) = (accept_local.gap, is_local(host, found)) {
             finding.doubts = unread(host, gap).doubts;

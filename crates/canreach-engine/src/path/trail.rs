@@ -47,9 +47,9 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
-    /// The start: all packets, nothing happened.
-    pub(crate) fn start() -> Vec<Self> {
-        vec![Self { set: PacketSet::ALL, findings: Vec::new(), ended: false }]
+    /// The start: all packets asked about, nothing happened.
+    pub(crate) fn start(sets: &Diagram) -> Vec<Self> {
+        vec![Self { set: sets.universe(), findings: Vec::new(), ended: false }]
     }
 }
 
