@@ -249,11 +249,7 @@ impl Walk<'_> {
         local: IpAddr,
         scope: Scope,
     ) -> bool {
-        let local_scope = if self.link_sysctl(LinkSysctl::RouteLocalnet, device) != 0 {
-            Scope::LINK
-        } else {
-            Scope::HOST
-        };
+        let local_scope = self.widest_host_scope(device);
         let of_link = |address: &&Address| address.ifindex == device;
         let addresses = self.netns.addresses.iter().filter(of_link);
         let has_it = addresses

@@ -96,6 +96,9 @@ impl Walk<'_> {
         } else {
             let destination = self.packet.destination;
             let way = self.connect_route(&self.connect_flow(uid, destination, bound))?;
+            if is_limited_broadcast(destination) {
+                return Err(self.refused_broadcast());
+            }
             (destination, bound.or_else(|| self.chosen_source(&way, destination)))
         };
         let way = self.connect_way(&self.connect_flow(uid, destination, source))?;
@@ -127,18 +130,22 @@ impl Walk<'_> {
     /// The last lookup, and the error it ends with unless the address is this machine's.
     fn connect_way(&mut self, flow: &Flow) -> Result<WayOut, Stop> {
         let way = self.connect_route(flow)?;
-        if way.kind == RouteType::Broadcast || is_limited_broadcast(flow.destination) {
-            // UDP needs SO_BROADCAST, which ordinary clients do not set.
-            let they_see = Some(match self.packet.proto {
-                Proto::Tcp => TheySee::NetworkUnreachable,
-                Proto::Udp => TheySee::PermissionDenied,
-            });
-            return Err(Stop { reason: DropReason::BroadcastDestination, they_see });
+        if way.kind == RouteType::Broadcast {
+            return Err(self.refused_broadcast());
         }
         if !self.stays(&way) {
             return Err(Stop { reason: DropReason::NotLocal, they_see: None });
         }
         Ok(way)
+    }
+
+    /// UDP needs SO_BROADCAST, which ordinary clients do not set.
+    const fn refused_broadcast(&self) -> Stop {
+        let they_see = Some(match self.packet.proto {
+            Proto::Tcp => TheySee::NetworkUnreachable,
+            Proto::Udp => TheySee::PermissionDenied,
+        });
+        Stop { reason: DropReason::BroadcastDestination, they_see }
     }
 
     /// `fib_select_path`: the source that goes with a route.

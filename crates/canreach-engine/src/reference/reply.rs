@@ -254,7 +254,7 @@ impl Walk<'_> {
         if is_link_local(arrived.source) && (socket.device.is_none() || in_vrf) {
             oif = Some(arrived.link.unwrap_or(arrived.dif));
         }
-        let wildcard = socket.address.is_unspecified();
+        let wildcard = socket.address.to_canonical().is_unspecified();
         Flow {
             source: Some(arrived.destination).filter(|_| tcp || !wildcard),
             oif,

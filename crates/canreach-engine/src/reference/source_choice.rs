@@ -22,10 +22,7 @@ impl Walk<'_> {
         gateway: Option<IpAddr>,
         scope: Scope,
     ) -> Option<IpAddr> {
-        // Only the reach of addresses of scope host hangs on the sysctl: no doubt is worth it.
-        let allows_localnet =
-            self.attempt(|walk| walk.link_sysctl(LinkSysctl::RouteLocalnet, device)) != 0;
-        let local_scope = if allows_localnet { Scope::LINK } else { Scope::HOST };
+        let local_scope = self.widest_host_scope(device);
         let gateway = gateway.filter(|gateway| Family::of(*gateway) == Family::Ipv4);
         let primary =
             |address: &&Address| address.prefix.family() == Family::Ipv4 && !address.is_secondary();
@@ -58,6 +55,12 @@ impl Walk<'_> {
             links
                 .find_map(|link| if self.l3mdev_master(link) == vrf { of_link(link) } else { None })
         })
+    }
+
+    /// What the kernel takes addresses of scope host for on a link. No doubt is worth the sysctl here.
+    pub(super) fn widest_host_scope(&self, device: Ifindex) -> Scope {
+        let allows = self.attempt(|walk| walk.link_sysctl(LinkSysctl::RouteLocalnet, device)) != 0;
+        if allows { Scope::LINK } else { Scope::HOST }
     }
 
     /// `ipv6_dev_get_saddr`: the addresses that suit a destination best, seen from a link; in the
