@@ -5,6 +5,7 @@
 //! tcp [::]:80 v6only | dual
 //! tcp 10.60.0.1:80 freebind | transparent
 //! tcp 0.0.0.0:80 backlog 0 full      its accept queue is full
+//! tcp 0.0.0.0:80 mptcp
 //! udp 10.1.0.1:53 connect 10.1.0.2:7000
 //! ```
 
@@ -16,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use canreach_snapshot::Proto;
 use nix::sys::socket::{setsockopt, sockopt as option};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::settle::wait_for_local_routes;
 use crate::topology::Unsupported;
@@ -51,6 +52,8 @@ pub struct ServerStep {
     pub full: bool,
     /// UDP: the one peer it is connected to.
     pub connect: Option<SocketAddr>,
+    /// TCP: speaks Multipath TCP as well.
+    pub mptcp: bool,
 }
 
 impl ServerStep {
@@ -71,6 +74,7 @@ impl ServerStep {
             backlog: None,
             full: false,
             connect: None,
+            mptcp: false,
         }
     }
 
@@ -94,6 +98,7 @@ impl ServerStep {
                 "uid" => step.uid = Some(words.value("a user id")?),
                 "backlog" => step.backlog = Some(words.value("a length")?),
                 "full" => step.full = true,
+                "mptcp" => step.mptcp = true,
                 "connect" => step.connect = Some(words.value("an address and a port")?),
                 other => bail!("`{}`: a server has no `{other}`", words.line()),
             }
@@ -127,6 +132,7 @@ impl fmt::Display for ServerStep {
             (self.reuse_address, "reuseaddr"),
             (self.freebind, "freebind"),
             (self.transparent, "transparent"),
+            (self.mptcp, "mptcp"),
         ] {
             if on {
                 write!(formatter, " {word}")?;
@@ -169,7 +175,11 @@ impl Server {
     /// # Errors
     /// With the call that failed.
     pub fn open(step: &ServerStep, index: &dyn Fn(&str) -> Result<u32>) -> Result<Self> {
-        let socket = new_socket(step.proto, step.bind.ip())?;
+        let socket = if step.mptcp {
+            new_mptcp_socket(step)?
+        } else {
+            new_socket(step.proto, step.bind.ip())?
+        };
         set_options(step, &socket)?;
         let mut bind = step.bind;
         if let (SocketAddr::V6(address), Some(device)) = (&mut bind, &step.device)
@@ -257,6 +267,19 @@ pub fn new_socket(proto: Proto, address: IpAddr) -> Result<OwnedFd> {
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socket_with(family_of(address), kind, flags, None).context("open a socket")
+}
+
+fn new_mptcp_socket(step: &ServerStep) -> Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let protocol = Some(ipproto::MPTCP);
+    let family = family_of(step.bind.ip());
+    match rustix::net::socket_with(family, SocketType::STREAM, flags, protocol) {
+        Ok(socket) => Ok(socket),
+        Err(Errno::PROTONOSUPPORT | Errno::NOPROTOOPT | Errno::INVAL) => {
+            bail!(Unsupported("Multipath TCP".to_owned()))
+        }
+        Err(error) => Err(error).context("open a Multipath TCP socket"),
+    }
 }
 
 fn set_options(step: &ServerStep, socket: &OwnedFd) -> Result<()> {
