@@ -57,7 +57,7 @@ impl Questioner<'_> {
             let via = (*self.random.choose(links)?).to_owned();
             let raw = self.random.percent(8);
             let source = if raw { self.odd_source(family)? } else { self.source(family, &via)? };
-            let port = if raw { None } else { self.port_of(&via, source) };
+            let port = if raw { None } else { self.port_of(&via, source, to) };
             Client::Peer { source, via, port: port.map(str::to_owned), raw }
         };
         let source_port = (proto == Proto::Udp && !own && self.random.percent(10)).then_some(7000);
@@ -66,9 +66,14 @@ impl Questioner<'_> {
 
     /// The port of a bridge behind which a source is: each address is behind one of them, and the
     /// router behind the first.
-    fn port_of(&self, via: &str, source: IpAddr) -> Option<&str> {
+    fn port_of(&self, via: &str, source: IpAddr, to: IpAddr) -> Option<&str> {
         let ports = self.wiring.ports(via);
         let prefix = self.wiring.on_link_prefix(via, source)?;
+        // Into another subnet of the link it goes through the router.
+        let asker = self.wiring.resolver(via, source, to);
+        if asker.is_some_and(|asker| asker != source) {
+            return None;
+        }
         let taken = self.wiring.router_address(prefix) == Some(source)
             || self.wiring.routers(via).contains(&source);
         // What the host sends to a router ends there: the routers here do not forward.
