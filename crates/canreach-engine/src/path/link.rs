@@ -213,7 +213,8 @@ fn ask(
     found: &mut LinkInput,
 ) {
     // The question meets the doubts of its own routing, up to where that stops it.
-    let mut open = within;
+    // Broadcasts are for IP alone (`brd_input`).
+    let mut open = sets.difference(within, asks.broadcast);
     for (set, finding) in asks.partitions.iter().skip(1).flatten() {
         let set = sets.and(*set, open);
         if !set.is_empty() && !finding.doubts.is_empty() {

@@ -21,7 +21,7 @@ use crate::path::ingress::ingress;
 use crate::path::input::input;
 use crate::path::output::{Sender, connect, output};
 use crate::path::prerouting::prerouting;
-use crate::path::reply::{AnswerKey, is_source, stays_inside};
+use crate::path::reply::{AnswerKey, bars_loopback, is_source, stays_inside};
 use crate::path::route_input::{group, table_doubts};
 use crate::path::source_choice::{client_source, select_address};
 use crate::path::stage::{Finding, Partition, needs_strict, silence};
@@ -123,7 +123,20 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
             parts.push((set, group(host, asked.proto, asked.port)));
             continue;
         }
-        if (refused && family == Family::Ipv4) || is_limited(asked.to) {
+        if is_limited(asked.to) && !refused {
+            // Sent by the link of its source, which has to be there (`__ip_dev_find`).
+            let source = source_for(host, family, asked.to, found);
+            let foreign =
+                |source: IpAddr| is_limited(source) || !is_source(host, source, asked.split);
+            let finding = if source.is_some_and(foreign) {
+                not_a_source()
+            } else {
+                dispatch(host, asked, found, path)
+            };
+            parts.push((set, finding));
+            continue;
+        }
+        if refused && family == Family::Ipv4 {
             parts.push((set, dispatch(host, asked, found, path)));
             continue;
         }
@@ -137,20 +150,34 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
         }
         let again = Flow { source: Term::Is(chosen.map_or(0, address_value)), ..flow };
         path.source = chosen.unwrap_or(asked.to);
+        if family == Family::Ipv6 && !refused {
+            parts.push((set, dispatch(host, asked, found, path)));
+            continue;
+        }
         for (set, found) in look_up_output(host, sets, &again, set) {
             let foreign = family == Family::Ipv4
-                && chosen.is_some_and(|source| !is_source(host, source, asked.split));
-            let finding = if foreign {
-                // The address is local by a route outside table local: it may not be a source.
-                let seen = Some(TheySee::NetworkUnreachable);
-                Finding::stop(Stage::Route, DropReason::ReplySourceNotLocal, None, seen)
-            } else {
-                dispatch(host, asked, found, path)
-            };
+                && chosen.is_some_and(|source| {
+                    !is_source(host, source, asked.split) || is_barred(host, source, found)
+                });
+            let finding = if foreign { not_a_source() } else { dispatch(host, asked, found, path) };
             parts.push((set, finding));
         }
     }
     path.partitions.push(parts);
+}
+
+/// Whether no link of a route may carry a source of 127.0.0.0/8 (`__mkroute_output`).
+fn is_barred(host: &Host<'_>, source: IpAddr, found: Found) -> bool {
+    let Found::Route { way, .. } = found else { return false };
+    let way = host.fib(Family::Ipv4).way(way);
+    way.kind != WayKind::Local
+        && way.exits.iter().all(|exit| bars_loopback(host, Some(source), exit.link))
+}
+
+/// The address is local by a route outside table local, or not at all: it may not be a source.
+const fn not_a_source() -> Finding {
+    let seen = Some(TheySee::NetworkUnreachable);
+    Finding::stop(Stage::Route, DropReason::ReplySourceNotLocal, None, seen)
 }
 
 fn is_limited(address: IpAddr) -> bool {

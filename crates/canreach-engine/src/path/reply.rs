@@ -224,18 +224,21 @@ fn judge(
         return WayBack::None { route: Some(route), rule: None, refused: false };
     }
     let exits = || way.exits.iter().filter(|exit| oif.is_none_or(|oif| oif == exit.link));
-    let back = exits().filter(|exit| is_arrival(host, asked, exit.link)).count();
+    // A nexthop that may not carry the source is lost like one that leads inside.
+    let barred = |link: Ifindex| from_loopback(host, key, link);
+    let arrives = |link: Ifindex| is_arrival(host, asked, link) && !barred(link);
+    let back = exits().filter(|exit| arrives(exit.link)).count();
     let Some(first) = exits().next() else {
         return WayBack::None { route: Some(route), rule: None, refused: false };
     };
-    if exits().any(|exit| from_loopback(host, key, exit.link)) {
+    if exits().all(|exit| barred(exit.link)) {
         return WayBack::None { route: Some(route), rule: None, refused: false };
     }
     if back > 0 && back < exits().count() {
         return WayBack::Multipath { route };
     }
     if back == 0 {
-        let is_lost = |link: Ifindex| is_vpn(host, link) || is_loopback(host, link);
+        let is_lost = |link: Ifindex| is_vpn(host, link) || is_loopback(host, link) || barred(link);
         let vpn = exits().all(|exit| is_lost(exit.link));
         return WayBack::By { link: first.link, vpn };
     }
@@ -254,7 +257,12 @@ fn is_loopback(host: &Host<'_>, link: Ifindex) -> bool {
 
 /// A source in 127.0.0.0/8 does not leave by a link that is no loopback (`__mkroute_output`).
 fn from_loopback(host: &Host<'_>, key: &AnswerKey, link: Ifindex) -> bool {
-    let is_loopback = matches!(key.source, Some(IpAddr::V4(source)) if source.is_loopback());
+    bars_loopback(host, key.source, link)
+}
+
+/// The same, for any sender.
+pub(crate) fn bars_loopback(host: &Host<'_>, source: Option<IpAddr>, link: Ifindex) -> bool {
+    let is_loopback = matches!(source, Some(IpAddr::V4(source)) if source.is_loopback());
     is_loopback
         && host.link(link).is_some_and(|link| {
             !link.is_loopback()
