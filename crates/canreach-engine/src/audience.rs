@@ -354,8 +354,9 @@ impl<'h, 'n> Classifier<'h, 'n> {
 
     /// Whether this machine reaches its own listener.
     fn ask_locally(&mut self, socket: &Socket, index: SocketIndex) -> LocalFinding {
-        let to = match (socket.is_wildcard(), socket.family) {
-            (false, _) => socket.address.to_canonical(),
+        let bound = socket.address.to_canonical();
+        let to = match (socket.is_wildcard(), Family::of(bound)) {
+            (false, _) => bound,
             (true, Family::Ipv4) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             (true, Family::Ipv6) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         };

@@ -118,10 +118,10 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// 0.0.0.0 or `::`.
+    /// 0.0.0.0 or `::`; also ::ffff:0.0.0.0, which is an AF_INET6 socket's way to say 0.0.0.0.
     #[must_use]
     pub const fn is_wildcard(&self) -> bool {
-        self.address.is_unspecified()
+        self.address.to_canonical().is_unspecified()
     }
 }
 
