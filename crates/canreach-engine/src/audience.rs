@@ -6,22 +6,24 @@
 //! Not modelled: ways in to addresses that are not this machine's (DNAT, routed container networks,
 //! crafted frames).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use canreach_snapshot::{
-    Address, CgroupId, Family, Ifindex, Mark, Netns, Port, Proto, Socket, SocketState,
-};
+use canreach_snapshot::{CgroupId, Family, Ifindex, Mark, Netns, Port, Proto, Socket, SocketState};
 
-use crate::link_role::{LinkRole, is_link_local, link_networks, link_roles};
+use crate::link_role::{LinkRole, connected_networks, is_link_local, link_roles};
 use crate::path::{Walk, answer_with};
 use crate::{
     AddressSet, Answer, Arrival, Blocker, DoubtEffect, DropReason, Host, Outcome, Question,
     SocketIndex, Stage, UnknownReason,
 };
 
-/// More ways in than this are not asked about one by one; the listeners' reach is then unknown.
-pub const WAYS_MAX: usize = 2048;
+/// More ways in than this are not asked about one by one; listeners that none of those asked about
+/// leads to are then unknown.
+pub const WAYS_MAX: usize = 256;
+
+/// Each way costs about as much as there are links and routes: the most of these looked at in all.
+const WORK_MAX: usize = 500_000;
 
 /// How far a listener can be reached from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,17 +207,15 @@ impl<'h, 'n> Classifier<'h, 'n> {
         let netns = host.netns();
         let roles: BTreeMap<Ifindex, LinkRole> =
             netns.links.iter().map(|link| link.ifindex).zip(link_roles(netns)).collect();
-        let mut ways = ways_in(netns, &roles);
-        let too_many_ways = ways.len() > WAYS_MAX;
-        ways.truncate(WAYS_MAX);
-        let mut connected = BTreeMap::new();
-        for family in Family::BOTH {
-            let networks = roles
-                .iter()
-                .filter(|(_, role)| **role != LinkRole::Loopback)
-                .flat_map(|(link, _)| link_networks(netns, *link, family));
-            connected.insert(family, AddressSet::from_prefixes(family, networks));
-        }
+        /// The widest links come first, and some of them are asked about on any machine.
+        const WAYS_MIN: usize = 8;
+        let size = netns.links.len() + netns.routes.len() + 1;
+        let most = (WORK_MAX / size).clamp(WAYS_MIN, WAYS_MAX);
+        let mut ways = ways_in(netns, &roles, most + 1);
+        let too_many_ways = ways.len() > most;
+        ways.truncate(most);
+        let connected = Family::BOTH.map(|family| (family, connected_networks(netns, family)));
+        let connected = connected.into();
         let ports_matter = netns
             .policy_rules
             .iter()
@@ -451,32 +451,39 @@ impl<'h, 'n> Classifier<'h, 'n> {
     }
 }
 
-/// Every link that somebody else is behind, with every address that its neighbours can dial.
+/// Every link that somebody else is behind, with every address that its neighbours can dial: the
+/// widest links first, and the addresses of each link itself before those of others.
 ///
 /// Linux takes a packet for any of its own addresses on any link (the weak host model), so a
 /// neighbour that routes an address of another link through this machine gets there. Link-local
 /// addresses stay on their link, and loopback addresses do not leave the machine that dials them.
-fn ways_in(netns: &Netns, roles: &BTreeMap<Ifindex, LinkRole>) -> Vec<Way> {
+fn ways_in(netns: &Netns, roles: &BTreeMap<Ifindex, LinkRole>, most: usize) -> Vec<Way> {
     let leads_in = |role: LinkRole| match role {
         LinkRole::Lan | LinkRole::VirtualLan | LinkRole::Vpn | LinkRole::Containers => true,
         LinkRole::Loopback | LinkRole::Member(_) | LinkRole::Nobody => false,
     };
-    let dialled = |link: Ifindex| {
-        let (own, others): (Vec<_>, Vec<_>) =
-            netns.addresses.iter().partition(|address| address.ifindex == link);
-        let others = others.into_iter().filter(|address| !is_link_local(address.address()));
-        own.into_iter().chain(others).map(Address::address).filter(|to| !to.is_loopback())
-    };
-    let mut ways: Vec<Way> = Vec::new();
-    for (link, role) in roles.iter().filter(|(_, role)| leads_in(**role)) {
-        for to in dialled(*link) {
-            // One address may be on several links.
-            if !ways.iter().rev().take_while(|way| way.link == *link).any(|way| way.to == to) {
-                ways.push(Way { link: *link, role: *role, to });
-            }
-        }
-    }
-    ways
+    let mut links: Vec<(LinkRole, Ifindex)> = roles
+        .iter()
+        .filter(|(_, role)| leads_in(**role))
+        .map(|(link, role)| (*role, *link))
+        .collect();
+    links.sort_unstable();
+    let dialled = || netns.addresses.iter().filter(|address| !address.address().is_loopback());
+    let own = dialled().filter_map(|address| {
+        let role = *roles.get(&address.ifindex).filter(|role| leads_in(**role))?;
+        Some(Way { link: address.ifindex, role, to: address.address() })
+    });
+    let mut own: Vec<Way> = own.collect();
+    own.sort_by_key(|way| (way.role, way.link));
+    let foreign = links.iter().flat_map(|(role, link)| {
+        let others = dialled()
+            .filter(|address| address.ifindex != *link && !is_link_local(address.address()));
+        others.map(|address| Way { link: *link, role: *role, to: address.address() })
+    });
+    // One address may be on several links.
+    let mut known = BTreeSet::new();
+    let new = |way: &Way| known.insert((way.link, way.to));
+    own.into_iter().chain(foreign).filter(new).take(most).collect()
 }
 
 enum LocalFinding {

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::AddressSet;
 use canreach_snapshot::{Family, Ifindex, Link, LinkFlags, LinkKind, Netns, Prefix, RouteType};
 
 /// Which other machines a link leads to.
@@ -92,11 +93,8 @@ pub fn link_networks(netns: &Netns, ifindex: Ifindex, family: Family) -> Vec<Pre
             }
         });
     let of_routes = netns.routes.iter().filter(|route| {
-        route.kind == RouteType::Unicast
+        is_connected(route)
             && route.nexthops.iter().any(|hop| hop.ifindex == Some(ifindex))
-            && route.nexthops.iter().all(|hop| hop.gateway.is_none())
-            && route.destination.length() > 0
-            && !route.destination.address().is_multicast()
             && (family == Family::Ipv6 || route.scope == canreach_snapshot::Scope::LINK)
     });
     let own = |prefix: &Prefix| {
@@ -113,6 +111,32 @@ pub fn link_networks(netns: &Netns, ifindex: Ifindex, family: Family) -> Vec<Pre
     let all = prefixes.clone();
     prefixes.retain(|prefix| !all.iter().any(|wider| wider != prefix && wider.covers(*prefix)));
     prefixes
+}
+
+/// Every address that a neighbour on some link has: what is outside is behind routers.
+#[must_use]
+pub fn connected_networks(netns: &Netns, family: Family) -> AddressSet {
+    let loopback = |ifindex: Ifindex| ifindex == canreach_snapshot::link::LOOPBACK_IFINDEX;
+    let of_addresses = netns
+        .addresses
+        .iter()
+        .filter(|address| !loopback(address.ifindex))
+        .map(|address| address.peer.map_or_else(|| address.prefix.network(), Prefix::host));
+    let of_routes = netns.routes.iter().filter(|route| {
+        is_connected(route)
+            && (family == Family::Ipv6 || route.scope == canreach_snapshot::Scope::LINK)
+            && !route.nexthops.iter().any(|hop| hop.ifindex.is_some_and(loopback))
+    });
+    let networks = of_addresses.chain(of_routes.map(|route| route.destination));
+    AddressSet::from_prefixes(family, networks)
+}
+
+/// A route to neighbours, not to a router.
+fn is_connected(route: &canreach_snapshot::Route) -> bool {
+    route.kind == RouteType::Unicast
+        && route.nexthops.iter().all(|hop| hop.gateway.is_none())
+        && route.destination.length() > 0
+        && !route.destination.address().is_multicast()
 }
 
 /// fe80::/10: has a meaning on its own link only.
