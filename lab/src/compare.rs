@@ -122,7 +122,8 @@ pub fn compare(
     if let Some(found) = examined.lookups.get(number).copied().flatten()
         && !lookup_agrees(netns, &reference, found)
     {
-        mismatches.push(format!("the kernel's socket query finds another: inode {found:?}"));
+        let found = if found.is_some() { "another" } else { "none" };
+        mismatches.push(format!("the kernel's own socket query finds {found}"));
     }
     let engine = engine.and_then(Result::ok);
     Ok(Comparison { kernel, reference, engine, mismatches })
