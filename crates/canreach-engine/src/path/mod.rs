@@ -22,3 +22,6 @@ pub(crate) mod trail;
 
 pub use group::{answer, answer_with};
 pub use receive::Walk;
+
+#[cfg(test)]
+mod tests;
