@@ -3,6 +3,7 @@
 //! Each file is a table of every socket, connections included, so it is read line by line. It has no
 //! bound device, no v6only, no control group, no limit of the backlog and no cookie.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -39,7 +40,15 @@ fn read_lines(
         sockets.extend(socket.filter(|socket| port == Port(0) || socket.port == port));
         line.clear();
     }
-    Ok(sockets)
+    Ok(once(sockets))
+}
+
+/// The kernel finds its place in the table again by counting, so that a socket comes twice where
+/// another was added before it meanwhile. Inode 0 stands for "none".
+fn once(mut sockets: Vec<Socket>) -> Vec<Socket> {
+    let mut seen = HashSet::new();
+    sockets.retain(|socket| socket.inode == 0 || seen.insert(socket.inode));
+    sockets
 }
 
 /// Reads a line; `None` for the heading and for states that cannot receive a first packet.
@@ -147,6 +156,19 @@ mod tests {
         check(tcp, v4, "", None);
         check(tcp, v4, "0: 00000000:1F90 00000000:0000 0A", None);
         check(tcp, v4, "0: zz000000:1F90 00000000:0000 0A", None);
+    }
+
+    #[test]
+    fn a_socket_that_comes_twice_is_one() {
+        let line = |inode: u64| {
+            let text = format!(
+                "0: 00000000:1F90 00000000:0000 0A 00000000:00000001 00:00000000 00000000 0 0 {inode} 1"
+            );
+            socket(Proto::Tcp, Family::Ipv4, &text).unwrap()
+        };
+        let inodes: Vec<u64> =
+            once([7, 8, 7, 0, 0].map(line).to_vec()).iter().map(|socket| socket.inode).collect();
+        assert_eq!(inodes, [7, 8, 0, 0]);
     }
 
     #[test]
