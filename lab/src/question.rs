@@ -84,7 +84,13 @@ impl Questioner<'_> {
             }
             _ => false,
         });
-        let odd = address_value(source) % 2 == 1 && !taken && !routed;
+        let direct = self.steps.iter().any(|step| match step {
+            Step::Address(address) => {
+                address.link == via && !address.no_prefix_route && address.prefix.contains(source)
+            }
+            _ => false,
+        });
+        let odd = address_value(source) % 2 == 1 && !taken && !routed && direct;
         if odd { ports.get(1).copied() } else { None }
     }
 
