@@ -217,7 +217,9 @@ fn ask(
     let mut open = sets.difference(within, asks.broadcast);
     for (set, finding) in asks.partitions.iter().skip(1).flatten() {
         let set = sets.and(*set, open);
-        if !set.is_empty() && !finding.doubts.is_empty() {
+        // The forward hook sees no ARP.
+        let meets = finding.stage != Stage::Forward && !finding.doubts.is_empty();
+        if !set.is_empty() && meets {
             let doubts = finding.doubts.iter().cloned();
             let doubts = doubts.map(|doubt| Doubt { stage: Stage::Link, ..doubt }).collect();
             found.partition.push((set, Finding::doubtful(Stage::Link, doubts)));

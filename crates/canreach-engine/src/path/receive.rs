@@ -332,6 +332,10 @@ fn unreachable_instead(
         let inside = sets.and(*set, changes);
         for (who, they_see) in &seen {
             let mut changed = finding.clone();
+            if changed.stage == Stage::Forward {
+                // It is never sent, so no rule sees it.
+                changed.doubts.clear();
+            }
             if let Some(stop) = &mut changed.stop {
                 stop.they_see = Some(*they_see);
             }

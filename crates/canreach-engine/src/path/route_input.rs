@@ -25,7 +25,7 @@ use crate::packet::packet_set::PacketSet;
 use crate::path::forward::forward;
 use crate::path::hook::gap_doubts;
 use crate::path::reply::{AnswerKey, seen_refusals};
-use crate::path::source::validate_source;
+use crate::path::source::{Checked, validate_source};
 use crate::path::stage::{Asked, Finding, Partition, Stop, needs_strict};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -106,14 +106,21 @@ fn validate(
     let mut kept = sets.not(unchecked);
     let mut validated = Partition::new();
     for (set, link) in &routed.forwards {
-        for (part, finding) in validate_source(host, sets, asked, origin, Some(*link)) {
+        let sent_on = Checked { destination: asked.value(), forwarded_by: Some(*link) };
+        for (part, finding) in validate_source(host, sets, asked, origin, sent_on) {
             validated.push((sets.and(part, *set), finding));
         }
         kept = sets.difference(kept, *set);
     }
-    if !kept.is_empty() {
-        for (part, finding) in validate_source(host, sets, asked, origin, None) {
-            validated.push((sets.and(part, kept), finding));
+    // Broadcasts are checked as if sent to 0.0.0.0 (`brd_input`).
+    let to_all = sets.and(kept, routed.broadcast);
+    let to_one = sets.difference(kept, routed.broadcast);
+    for (kept, destination) in [(to_one, asked.value()), (to_all, 0)] {
+        if !kept.is_empty() {
+            let checked = Checked { destination, forwarded_by: None };
+            for (part, finding) in validate_source(host, sets, asked, origin, checked) {
+                validated.push((sets.and(part, kept), finding));
+            }
         }
     }
     validated
@@ -244,8 +251,10 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
             Some(WayKind::Anycast) if asked.family == Family::Ipv6 => {
                 routed.local = sets.or(routed.local, set);
             }
-            Some(WayKind::Broadcast) => routed.broadcast = sets.or(routed.broadcast, set),
-            Some(WayKind::Unicast | WayKind::Anycast | WayKind::Multicast) | None => {}
+            Some(WayKind::Broadcast) if !forwards_broadcasts(host, asked) => {
+                routed.broadcast = sets.or(routed.broadcast, set);
+            }
+            Some(_) | None => {}
         }
         let delivered = matches!(kind, Some(WayKind::Local | WayKind::Broadcast));
         if !delivered && (asked.family == Family::Ipv4 || kind == Some(WayKind::Unicast)) {
@@ -353,6 +362,9 @@ fn dispatch(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> (Option<Subject
             let subject = Some(Subject::Route(route));
             match host.fib(asked.family).way(way).kind {
                 WayKind::Local => (subject.clone(), Finding::pass(stage, subject)),
+                WayKind::Broadcast if forwards_broadcasts(host, asked) => {
+                    (None, forward(host, asked.family, route))
+                }
                 WayKind::Broadcast => (None, broadcast(asked, Some(route))),
                 WayKind::Anycast if asked.family == Family::Ipv6 => match asked.proto {
                     Proto::Udp => (subject.clone(), Finding::pass(stage, subject)),
@@ -372,6 +384,11 @@ fn dispatch(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> (Option<Subject
             }
         }
     }
+}
+
+/// `bc_forwarding`: broadcasts of other networks are sent on.
+fn forwards_broadcasts(host: &Host<'_>, asked: &Asked<'_>) -> bool {
+    host.link_sysctl(LinkSysctl::BcForwarding, asked.routed_link).is_set()
 }
 
 /// A unicast route: sent on, if this machine forwards.

@@ -9,7 +9,7 @@ use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{Family, Ifindex, Link, LinkSysctl};
 
 use crate::host::Host;
-use crate::host::flow::{Flow, Found, WayKind};
+use crate::host::flow::{Flow, Found, Term, WayKind};
 use crate::host::resolve::Setting;
 use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
@@ -17,13 +17,22 @@ use crate::path::route_input::{Origin, flow};
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{DoubtEffect, DropReason, Stage, Subject, UnknownReason};
 
+/// What a source is checked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checked {
+    /// The address the packet is for.
+    pub(crate) destination: u128,
+    /// The link it is sent on by.
+    pub(crate) forwarded_by: Option<Ifindex>,
+}
+
 /// Checks the sources of packets that input routing accepts.
 pub(crate) fn validate_source(
     host: &Host<'_>,
     sets: &mut Diagram,
     asked: &Asked<'_>,
     origin: Origin,
-    forwarded_by: Option<Ifindex>,
+    checked: Checked,
 ) -> Partition {
     let link = asked.routed_link;
     let filter = host.link_sysctl(LinkSysctl::RpFilter, link);
@@ -35,9 +44,9 @@ pub(crate) fn validate_source(
         parts.push((PacketSet::ALL, unread(host, gap)));
     }
     // Back out by the same link: redirects want the full check (`IN_DEV_TX_REDIRECTS`, on by default).
-    let turns_back = forwarded_by == Some(link.ifindex);
+    let turns_back = checked.forwarded_by == Some(link.ifindex);
     if filter.is_set() || fib.has_realms || turns_back {
-        parts.extend(full_check(host, sets, asked, (origin, forwarded_by), knobs));
+        parts.extend(full_check(host, sets, asked, (origin, checked), knobs));
         return parts;
     }
     if let Some(gap) = accept_local.gap {
@@ -46,7 +55,7 @@ pub(crate) fn validate_source(
     if accept_local.is_set() {
         return parts;
     }
-    let full = full_check(host, sets, asked, (origin, forwarded_by), knobs);
+    let full = full_check(host, sets, asked, (origin, checked), knobs);
     if fib.has_foreign_local || asked.split {
         parts.extend(full);
         return parts;
@@ -89,15 +98,15 @@ fn full_check(
     host: &Host<'_>,
     sets: &mut Diagram,
     asked: &Asked<'_>,
-    (origin, forwarded_by): (Origin, Option<Ifindex>),
+    (origin, checked): (Origin, Checked),
     knobs: SourceKnobs,
 ) -> Partition {
     let forth = flow(host, asked, origin);
     let back = Flow {
         destination: forth.source,
-        source: forth.destination,
+        source: Term::Is(checked.destination),
         // What is sent on is checked as if it came in by its way out.
-        iif: forwarded_by.unwrap_or(LOOPBACK_IFINDEX),
+        iif: checked.forwarded_by.unwrap_or(LOOPBACK_IFINDEX),
         source_port: forth.destination_port,
         destination_port: forth.source_port,
         ..forth

@@ -75,7 +75,7 @@ pub(crate) fn source_choice(
                         (sets.and(set, near), Class::LinkLocal),
                         (sets.difference(set, near), Class::Other),
                     ] {
-                        if !same(chosen_ipv6(host, way, class)) {
+                        if !same(chosen_ipv6(host, (way, flow.oif), class)) {
                             wrong = sets.or(wrong, part);
                         }
                     }
@@ -91,12 +91,19 @@ pub(crate) fn source_choice(
 }
 
 /// The preferred source of the route, else the candidates of each of its links.
-fn chosen_ipv6(host: &Host<'_>, way: Option<&Way>, class: Class) -> Vec<Option<IpAddr>> {
+fn chosen_ipv6(
+    host: &Host<'_>,
+    (way, oif): (Option<&Way>, Option<Ifindex>),
+    class: Class,
+) -> Vec<Option<IpAddr>> {
     let of = |link| candidates(host, link, (class, None)).into_iter().map(Some);
     match way {
         None => of(None).collect(),
         Some(way) if way.preferred_source.is_some() => vec![way.preferred_source],
-        Some(way) => way.exits.iter().flat_map(|exit| of(Some(exit.link))).collect(),
+        Some(way) => {
+            let taken = way.exits.iter().filter(|exit| oif.is_none_or(|oif| oif == exit.link));
+            taken.flat_map(|exit| of(Some(exit.link))).collect()
+        }
     }
 }
 
@@ -168,16 +175,18 @@ pub(crate) fn select_address(
     scope: Scope,
 ) -> Option<IpAddr> {
     let addresses = &host.netns().addresses;
+    let primary = |link: &Link| {
+        let own = host.addresses_of(link.ifindex).iter().map(|index| &addresses[*index]);
+        own.filter(|own| own.prefix.family() == Family::Ipv4 && !own.is_secondary())
+    };
     let of_link = |link: &Link| {
         let localnet = host.link_sysctl(LinkSysctl::RouteLocalnet, link).is_set();
         let narrowest = if localnet { Scope::LINK } else { Scope::HOST };
-        let own = host.addresses_of(link.ifindex).iter().map(|index| &addresses[*index]);
-        own.filter(move |address| {
-            address.prefix.family() == Family::Ipv4
-                && !address.is_secondary()
-                && address.scope.min(narrowest) <= scope
-        })
+        primary(link).filter(move |own| own.scope.min(narrowest) <= scope)
     };
+    // Links beside the one asked for give no address of link scope (`in_dev_select_addr`).
+    let of_other =
+        |link: &Link| primary(link).find(|own| own.scope != Scope::LINK && own.scope <= scope);
     let subnet =
         |own: &Address| Prefix::new(own.peer.unwrap_or_else(|| own.address()), own.prefix.length());
     let near = |own: &&Address| {
@@ -186,13 +195,12 @@ pub(crate) fn select_address(
     let out = host.link(link)?;
     let first = of_link(out).find(near).or_else(|| of_link(out).next());
     let vrf = host.vrf_of(out).map(|(master, _)| master);
-    let master =
-        || vrf.and_then(|master| host.link(master)).and_then(|master| of_link(master).next());
+    let master = || vrf.and_then(|master| host.link(master)).and_then(of_other);
     let anywhere = || {
         let mut links = host.netns().links.iter();
         links.find_map(|link| {
             let same = host.vrf_of(link).map(|(master, _)| master) == vrf;
-            if same { of_link(link).next() } else { None }
+            if same { of_other(link) } else { None }
         })
     };
     first.or_else(master).or_else(anywhere).map(Address::address)
