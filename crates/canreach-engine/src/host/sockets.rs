@@ -46,8 +46,15 @@ impl SocketTable {
 #[must_use]
 pub fn receive_address(socket: &Socket, family: Family) -> Option<IpAddr> {
     match (family, socket.family, socket.address) {
-        (Family::Ipv4, Family::Ipv4, IpAddr::V4(_))
-        | (Family::Ipv6, Family::Ipv6, IpAddr::V6(_)) => Some(socket.address),
+        (Family::Ipv4, Family::Ipv4, IpAddr::V4(_)) => Some(socket.address),
+        // Bound to a mapped address, it speaks IPv4 alone.
+        (Family::Ipv6, Family::Ipv6, IpAddr::V6(address)) => {
+            if address.to_ipv4_mapped().is_none() {
+                Some(socket.address)
+            } else {
+                None
+            }
+        }
         (Family::Ipv4, Family::Ipv6, IpAddr::V6(address)) => {
             // Not told (text files of /proc): a doubt of its own says so, where it matters.
             if socket.v6only == Some(true) {

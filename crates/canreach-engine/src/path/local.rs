@@ -127,7 +127,7 @@ fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &m
             // Sent by the link of its source, which has to be there (`__ip_dev_find`).
             let source = source_for(host, family, asked.to, found);
             let foreign =
-                |source: IpAddr| is_limited(source) || !is_source(host, source, asked.split);
+                |source: IpAddr| source != asked.to && !is_source(host, source, asked.split);
             let finding = if source.is_some_and(foreign) {
                 not_a_source()
             } else {
@@ -337,7 +337,8 @@ pub(crate) fn local_reply(host: &Host<'_>, sets: &mut Diagram, answer: LocalAnsw
         return vec![(PacketSet::ALL, stop(DropReason::ReplySourceNotLocal, None))];
     }
     let is_up = |device| host.link(device).is_some_and(|link| link.is_up());
-    if let Some(device) = answer.key.device.filter(|device| !is_up(*device)) {
+    let asks_link = Family::of(answer.to) == Family::Ipv4;
+    if let Some(device) = answer.key.device.filter(|device| asks_link && !is_up(*device)) {
         let subject = Some(Subject::Link(device));
         return vec![(PacketSet::ALL, stop(DropReason::NoReplyRoute, subject))];
     }
