@@ -67,7 +67,9 @@ pub(crate) fn source_choice(
                 !sources.is_empty() && sources.iter().all(|source| *source == Some(asked.to))
             };
             let wrong = match asked.family {
-                Family::Ipv4 if same(chosen_ipv4(host, asked.link.ifindex, way)) => PacketSet::NONE,
+                Family::Ipv4 if same(chosen_ipv4(host, asked.link.ifindex, (way, flow.oif))) => {
+                    PacketSet::NONE
+                }
                 Family::Ipv4 => set,
                 Family::Ipv6 => {
                     let mut wrong = PacketSet::NONE;
@@ -154,12 +156,17 @@ pub(crate) fn client_source(
     best.into_iter().rev().max_by_key(common)
 }
 
-/// The source of the route, else what `inet_select_addr` finds for each nexthop.
-fn chosen_ipv4(host: &Host<'_>, link: Ifindex, way: Option<&Way>) -> Vec<Option<IpAddr>> {
+/// The source of the route, else what `inet_select_addr` finds for each nexthop. A socket bound to a
+/// link takes those on that link only (net/ipv4/fib_semantics.c, `fib_select_path`).
+fn chosen_ipv4(
+    host: &Host<'_>,
+    link: Ifindex,
+    (way, oif): (Option<&Way>, Option<Ifindex>),
+) -> Vec<Option<IpAddr>> {
     match way {
         Some(way) if way.preferred_source.is_some() => vec![way.preferred_source],
         Some(way) => {
-            let exits = way.exits.iter();
+            let exits = way.exits.iter().filter(|exit| oif.is_none_or(|oif| oif == exit.link));
             exits.map(|exit| select_address(host, exit.link, exit.gateway, way.scope)).collect()
         }
         None => vec![select_address(host, link, None, Scope::LINK)],
