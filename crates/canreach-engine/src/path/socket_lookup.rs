@@ -149,10 +149,11 @@ fn choose(
 
 /// The winners in one bucket: every socket that the kernel could give the packet to.
 ///
-/// Two sockets that both take it could only be bound with SO_REUSEPORT, or for UDP with SO_REUSEADDR
-/// (section 10.7 of the receive path: everything else conflicts). A socket with SO_REUSEPORT is taken
-/// as soon as it is met, with its group, whatever comes after it; otherwise the best score wins, and
-/// among equals the first of the chain. Which of the two flags UDP sockets have is not to be seen.
+/// A socket with SO_REUSEPORT is taken as soon as it is met, with its group, whatever comes after it;
+/// otherwise the best score wins, and among equals the first of the chain. Nothing shows the flag.
+/// UDP sockets that both take it may have SO_REUSEADDR instead. TCP listeners could only be bound with
+/// SO_REUSEPORT, but the cache of their bind bucket lets one in without it (net/ipv4/
+/// inet_connection_sock.c, `inet_csk_update_fastreuse`). So both winners are named.
 fn winners(
     sockets: &[Socket],
     query: &SocketQuery,
@@ -174,8 +175,7 @@ fn winners(
         let mut best: Option<(u8, SocketIndex)> = None;
         for index in candidates {
             let score = match query.proto {
-                // All that match are in one group or bound with SO_REUSEPORT: the first one ends it.
-                Proto::Tcp => 0,
+                Proto::Tcp => listener_score(&sockets[index.0], query.family),
                 Proto::Udp => score(&sockets[index.0], query.family),
             };
             if best.is_none_or(|(known, _)| score > known) {
@@ -192,7 +192,7 @@ fn winners(
         socket.state != SocketState::Connected
             && of_port.iter().any(|other| {
                 *other != index
-                    && sockets[other.0].uid == socket.uid
+                    && (query.proto == Proto::Tcp || sockets[other.0].uid == socket.uid)
                     && overlap(socket, &sockets[other.0])
             })
     };
@@ -218,6 +218,12 @@ fn overlap(one: &Socket, other: &Socket) -> bool {
         one == other || one.is_unspecified() || other.is_unspecified()
     };
     devices && Family::BOTH.into_iter().any(in_family)
+}
+
+/// `compute_score` of TCP. Candidates match already, so what is set counts.
+fn listener_score(socket: &Socket, family: Family) -> u8 {
+    let by_device = if socket.device.is_some() { 2 } else { 1 };
+    by_device + u8::from(family == Family::Ipv4 && socket.family == Family::Ipv4)
 }
 
 /// `compute_score` of UDP. Candidates match already, so what is set counts.

@@ -136,8 +136,18 @@ impl Walk<'_> {
     }
 
     /// `inet_lhash2_lookup`: the highest score, the first of equals; but a member of a reuseport group
-    /// that beats what came before it ends the search.
+    /// that beats what came before it ends the search. Listeners that overlap have SO_REUSEPORT as a
+    /// rule, and one may have been let in without it (`inet_csk_update_fastreuse`): both count.
     fn tcp_bucket(&self, bucket: &[(SocketIndex, &Socket)]) -> Vec<SocketIndex> {
+        let mut found = self.tcp_winner(bucket, false);
+        found.extend(self.tcp_winner(bucket, true));
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// One walk of the bucket, with or without reuseport groups.
+    fn tcp_winner(&self, bucket: &[(SocketIndex, &Socket)], groups: bool) -> Vec<SocketIndex> {
         let mut best = (0, None);
         for (index, socket) in bucket {
             let by_family = match (self.family(), socket.family) {
@@ -147,7 +157,7 @@ impl Walk<'_> {
             let score = if socket.device.is_some() { 2 } else { 1 } + by_family;
             if score > best.0 {
                 best = (score, Some((index, socket)));
-                if self.is_reuseport(*index, socket) {
+                if groups && self.is_reuseport(*index, socket) {
                     break;
                 }
             }
