@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
     Family, FibLayout, Ifindex, LinkSysctl, Netns, NextHop, NextHopFlags, Route, RouteProtocol,
     RouteType, TableId,
@@ -149,6 +150,10 @@ impl Usability {
         if route.nexthop_id.is_some_and(|id| self.blackhole_objects.contains(&id)) {
             verdict = CandidateVerdict::Refuse(Refusal::Blackhole);
         }
+        if is_discarded(route) {
+            // The packet is dropped with the ICMPv6 error of "no route".
+            verdict = CandidateVerdict::Refuse(Refusal::RuleUnreachable);
+        }
         let usable = route.nexthops.iter().filter_map(|nexthop| self.exit(nexthop));
         let exits: Vec<_> = usable.collect();
         let kind = WayKind::of(route.kind).filter(|_| verdict == CandidateVerdict::Way);
@@ -189,4 +194,14 @@ impl Usability {
         let usable = !nexthop.flags.has(NextHopFlags::DEAD) && !no_carrier;
         usable.then_some(Exit { link, gateway: nexthop.gateway })
     }
+}
+
+/// IPv6: a unicast route through `lo` leads nowhere, unless it is the one of ::1
+/// (net/ipv6/route.c, `fib6_is_reject`). An address on `lo` has such a route in table main.
+fn is_discarded(route: &Route) -> bool {
+    route.family() == Family::Ipv6
+        && route.kind == RouteType::Unicast
+        && !route.destination.address().is_loopback()
+        && !route.nexthops.is_empty()
+        && route.nexthops.iter().all(|nexthop| nexthop.ifindex == Some(LOOPBACK_IFINDEX))
 }

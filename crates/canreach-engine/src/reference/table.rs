@@ -77,6 +77,19 @@ const fn type_error(kind: RouteType) -> Option<FibError> {
     }
 }
 
+/// The same for IPv6, where a unicast route through `lo` discards as well: every packet gets the
+/// error of "no route", as if a rule said so (`fib6_is_reject`, `ip6_rt_init_dst_reject`).
+fn rt6_error(route: &Route) -> Option<FibError> {
+    let through_lo =
+        |nexthop: &NextHop| nexthop.ifindex == Some(canreach_snapshot::link::LOOPBACK_IFINDEX);
+    let leads_out = route.nexthops.is_empty() || !route.nexthops.iter().all(through_lo);
+    if route.kind == RouteType::Unicast && !leads_out && !route.destination.address().is_loopback()
+    {
+        return Some(FibError::RuleUnreachable);
+    }
+    type_error(route.kind)
+}
+
 /// How well a node's route suits a flow, by the score of its nexthop; the position of both.
 type Best = Option<(u32, usize, usize)>;
 
@@ -158,7 +171,8 @@ impl<'a> Walk<'a> {
         let routes = self.routes_in(Family::Ipv6, &[table]);
         for node in fib6_nodes(&routes, flow) {
             if let Some(found) = self.rt6_select(&node, flow) {
-                return type_error(self.netns.routes[found.route].kind).map_or(Ok(found), Err);
+                let route = &self.netns.routes[found.route];
+                return rt6_error(route).map_or(Ok(found), Err);
             }
         }
         Err(FibError::Again)
