@@ -21,7 +21,11 @@ pub(crate) fn findings(tree: &Tree) -> Vec<String> {
         if folder == "fuzz" {
             continue;
         }
-        for setting in ["license.workspace = true", "[lints]\nworkspace = true"] {
+        // Without it `cargo run`, the first command of the README, does not know what to run.
+        let run =
+            if folder == "crates/canreach" { Some("default-run = \"canreach\"") } else { None };
+        let settings = ["license.workspace = true", "[lints]\nworkspace = true"];
+        for setting in settings.into_iter().chain(run) {
             if !file.text.contains(setting) {
                 findings.push(format!("{}: no `{}`", file.path, setting.replace('\n', " ")));
             }
