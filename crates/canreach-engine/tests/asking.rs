@@ -447,30 +447,8 @@ wg0 wireguard up p2p
     let mut moved = route(Prefix::all(Family::Ipv4), Ifindex(2), None);
     moved.table = TableId(51820);
     netns.routes.push(moved);
-    let rule = |priority, action| canreach_snapshot::PolicyRule {
-        family: Family::Ipv4,
-        priority,
-        invert: false,
-        source: None,
-        destination: None,
-        tos: 0,
-        dscp: None,
-        iif: None,
-        oif: None,
-        mark: 0,
-        mark_mask: 0,
-        tunnel_id: None,
-        l3mdev: false,
-        uid_range: None,
-        ip_protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        action,
-        suppress_prefix_length: None,
-        suppress_ifgroup: None,
-        realm: None,
-        unrecognized: Vec::new(),
-    };
+    let rule =
+        |priority, action| canreach_snapshot::PolicyRule::new(Family::Ipv4, priority, action);
     let lookup = canreach_snapshot::PolicyAction::Lookup;
     let mut keep = rule(32764, lookup(TableId::MAIN));
     keep.suppress_prefix_length = Some(0);

@@ -54,6 +54,37 @@ pub struct PolicyRule {
     pub unrecognized: Vec<u16>,
 }
 
+impl PolicyRule {
+    /// A rule that selects every packet of its family.
+    #[must_use]
+    pub const fn new(family: Family, priority: u32, action: PolicyAction) -> Self {
+        Self {
+            family,
+            priority,
+            invert: false,
+            source: None,
+            destination: None,
+            tos: 0,
+            dscp: None,
+            iif: None,
+            oif: None,
+            mark: 0,
+            mark_mask: 0,
+            tunnel_id: None,
+            l3mdev: false,
+            uid_range: None,
+            ip_protocol: None,
+            source_ports: None,
+            destination_ports: None,
+            action,
+            suppress_prefix_length: None,
+            suppress_ifgroup: None,
+            realm: None,
+            unrecognized: Vec::new(),
+        }
+    }
+}
+
 /// What a policy rule does with a packet it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

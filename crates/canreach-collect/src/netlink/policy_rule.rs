@@ -73,30 +73,11 @@ pub(crate) fn decode(message: &Message<'_>) -> Result<Option<PolicyRule>, Malfor
     Ok(Some(rule))
 }
 
-const fn blank(family: Family, tos: u8, flags: u32) -> PolicyRule {
+fn blank(family: Family, tos: u8, flags: u32) -> PolicyRule {
     PolicyRule {
-        family,
-        priority: 0,
         invert: flags & INVERT_FLAG != 0,
-        source: None,
-        destination: None,
         tos,
-        dscp: None,
-        iif: None,
-        oif: None,
-        mark: 0,
-        mark_mask: 0,
-        tunnel_id: None,
-        l3mdev: false,
-        uid_range: None,
-        ip_protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        action: PolicyAction::Nop,
-        suppress_prefix_length: None,
-        suppress_ifgroup: None,
-        realm: None,
-        unrecognized: Vec::new(),
+        ..PolicyRule::new(family, 0, PolicyAction::Nop)
     }
 }
 

@@ -313,27 +313,7 @@ fn first_priority(case: &Case<'_>, family: Family) -> Option<u32> {
 
 pub(super) fn lookup_rule(source: Prefix, table: TableId, priority: u32) -> PolicyRule {
     PolicyRule {
-        family: source.family(),
-        priority,
-        invert: false,
         source: Some(source),
-        destination: None,
-        tos: 0,
-        dscp: None,
-        iif: None,
-        oif: None,
-        mark: 0,
-        mark_mask: 0,
-        tunnel_id: None,
-        l3mdev: false,
-        uid_range: None,
-        ip_protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        action: PolicyAction::Lookup(table),
-        suppress_prefix_length: None,
-        suppress_ifgroup: None,
-        realm: None,
-        unrecognized: Vec::new(),
+        ..PolicyRule::new(source.family(), priority, PolicyAction::Lookup(table))
     }
 }

@@ -113,29 +113,12 @@ fn host() -> Netns {
 }
 
 fn default_rules(family: Family) -> Vec<canreach_snapshot::PolicyRule> {
-    let rule = |priority, table| canreach_snapshot::PolicyRule {
-        family,
-        priority,
-        invert: false,
-        source: None,
-        destination: None,
-        tos: 0,
-        dscp: None,
-        iif: None,
-        oif: None,
-        mark: 0,
-        mark_mask: 0,
-        tunnel_id: None,
-        l3mdev: false,
-        uid_range: None,
-        ip_protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        action: canreach_snapshot::PolicyAction::Lookup(table),
-        suppress_prefix_length: None,
-        suppress_ifgroup: None,
-        realm: None,
-        unrecognized: Vec::new(),
+    let rule = |priority, table| {
+        canreach_snapshot::PolicyRule::new(
+            family,
+            priority,
+            canreach_snapshot::PolicyAction::Lookup(table),
+        )
     };
     vec![rule(0, TableId::LOCAL), rule(32766, TableId::MAIN)]
 }

@@ -194,29 +194,6 @@ pub(crate) fn with_default_rules(given: Vec<PolicyRule>) -> Vec<PolicyRule> {
     rules
 }
 
-const fn lookup(family: Family, priority: u32, table: TableId) -> PolicyRule {
-    PolicyRule {
-        family,
-        priority,
-        invert: false,
-        source: None,
-        destination: None,
-        tos: 0,
-        dscp: None,
-        iif: None,
-        oif: None,
-        mark: 0,
-        mark_mask: 0,
-        tunnel_id: None,
-        l3mdev: false,
-        uid_range: None,
-        ip_protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        action: PolicyAction::Lookup(table),
-        suppress_prefix_length: None,
-        suppress_ifgroup: None,
-        realm: None,
-        unrecognized: Vec::new(),
-    }
+fn lookup(family: Family, priority: u32, table: TableId) -> PolicyRule {
+    PolicyRule::new(family, priority, PolicyAction::Lookup(table))
 }

@@ -68,28 +68,8 @@ fn route(destination: &str, nexthops: Vec<NextHop>) -> Route {
 
 fn rule(priority: u32, action: PolicyAction) -> PolicyRule {
     PolicyRule {
-        family: Family::Ipv4,
-        priority,
-        invert: false,
-        source: None,
-        destination: None,
-        tos: 0,
-        dscp: None,
         iif: Some("never-was".to_owned()),
-        oif: None,
-        mark: 0,
-        mark_mask: 0,
-        tunnel_id: None,
-        l3mdev: false,
-        uid_range: None,
-        ip_protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        action,
-        suppress_prefix_length: None,
-        suppress_ifgroup: None,
-        realm: None,
-        unrecognized: Vec::new(),
+        ..PolicyRule::new(Family::Ipv4, priority, action)
     }
 }
 

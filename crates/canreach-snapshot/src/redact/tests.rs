@@ -92,28 +92,10 @@ fn route() -> Route {
 
 fn rule() -> PolicyRule {
     PolicyRule {
-        family: Family::Ipv4,
-        priority: 5,
-        invert: false,
         source: Some(prefix("93.184.216.0/24")),
-        destination: None,
-        tos: 0,
-        dscp: None,
         iif: Some("acme-lan".into()),
         oif: Some("acme-gone".into()),
-        mark: 0,
-        mark_mask: 0,
-        tunnel_id: None,
-        l3mdev: false,
-        uid_range: None,
-        ip_protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        action: PolicyAction::Lookup(TableId::MAIN),
-        suppress_prefix_length: None,
-        suppress_ifgroup: None,
-        realm: None,
-        unrecognized: Vec::new(),
+        ..PolicyRule::new(Family::Ipv4, 5, PolicyAction::Lookup(TableId::MAIN))
     }
 }
 
