@@ -267,6 +267,14 @@ impl Happened<'_> {
             UnknownReason::FibHistory => ipv4,
             UnknownReason::MulticastMembership => udp && self.packet.destination.is_multicast(),
             UnknownReason::Multipath => true,
+            // A rule that is loaded may well depend on these.
+            UnknownReason::RateLimit
+            | UnknownReason::EarlierPackets
+            | UnknownReason::RandomChoice
+            | UnknownReason::TimeOfDay
+            | UnknownReason::PacketDetails
+            | UnknownReason::UserSpace
+            | UnknownReason::HookOrder => true,
             UnknownReason::NeedsRoot
             | UnknownReason::NotModelled
             | UnknownReason::OpaqueProgram

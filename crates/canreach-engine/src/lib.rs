@@ -14,6 +14,7 @@ pub mod audience;
 pub mod explain;
 pub mod host;
 pub mod link_role;
+mod netfilter;
 pub mod packet;
 pub mod path;
 pub mod question;
@@ -28,5 +29,7 @@ pub use packet::header::{Arrival, Packet};
 pub use path::answer;
 pub use question::Question;
 pub use they_see::TheySee;
-pub use trace::{Blocker, Doubt, DoubtEffect, SocketIndex, Stage, Step, StepResult, Subject};
+pub use trace::{
+    Blocker, Doubt, DoubtEffect, NfSubject, SocketIndex, Stage, Step, StepResult, Subject,
+};
 pub use verdict::{Answer, DropReason, Fate, Group, Outcome, UnknownReason, Verdict};

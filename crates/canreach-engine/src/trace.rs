@@ -78,10 +78,50 @@ pub enum Subject {
     Chain(usize),
     /// A legacy table: its position in `Firewall::legacy_tables`.
     LegacyTable(usize),
+    /// A rule or the policy of a chain.
+    Netfilter(NfSubject),
     /// A BPF program: its position in `Netns::bpf`.
     Bpf(usize),
     /// A gap: its position in `Netns::gaps`.
     Gap(usize),
+}
+
+/// A rule, or the policy of a base chain, by its place in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NfSubject {
+    /// A rule of nftables: positions of its table in `Firewall::nft`, of its chain, and its own.
+    NftRule {
+        /// The table.
+        table: usize,
+        /// The chain.
+        chain: usize,
+        /// The rule.
+        rule: usize,
+    },
+    /// The policy of a base chain of nftables.
+    NftPolicy {
+        /// The table.
+        table: usize,
+        /// The chain.
+        chain: usize,
+    },
+    /// A rule of iptables-legacy: positions of its table in `Firewall::xt_tables`, of its chain, and
+    /// its own.
+    XtRule {
+        /// The table.
+        table: usize,
+        /// The chain.
+        chain: usize,
+        /// The rule.
+        rule: usize,
+    },
+    /// The policy of a built-in chain of iptables-legacy.
+    XtPolicy {
+        /// The table.
+        table: usize,
+        /// The chain.
+        chain: usize,
+    },
 }
 
 /// What a stage did.

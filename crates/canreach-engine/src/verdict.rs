@@ -142,11 +142,17 @@ pub enum DropReason {
     ReplySourceNotLocal,
     /// The answer leaves through a VPN or tunnel that the sender is not behind.
     VpnReply,
+    /// A rule or the policy of a chain drops it, or the answer to it (`NF_DROP`).
+    FwDrop,
+    /// A rule rejects it, or the answer to it.
+    FwReject,
+    /// `redirect` or `masquerade` finds no address on the link, or a translation fails: dropped.
+    NatFailed,
 }
 
 impl DropReason {
     /// Every one, in path order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::LinkDown,
         Self::NeighborSilent,
         Self::Tentative,
@@ -174,6 +180,9 @@ impl DropReason {
         Self::NoReplyRoute,
         Self::ReplySourceNotLocal,
         Self::VpnReply,
+        Self::FwDrop,
+        Self::FwReject,
+        Self::NatFailed,
     ];
 
     /// The code people see and scripts read. Never renamed, never reused.
@@ -207,6 +216,9 @@ impl DropReason {
             Self::NoReplyRoute => "no-reply-route",
             Self::ReplySourceNotLocal => "reply-source-not-local",
             Self::VpnReply => "vpn-reply",
+            Self::FwDrop => "fw-drop",
+            Self::FwReject => "fw-reject",
+            Self::NatFailed => "nat-failed",
         }
     }
 }
@@ -240,11 +252,25 @@ pub enum UnknownReason {
     MulticastMembership,
     /// Something on the path was larger than a named limit.
     LimitReached,
+    /// A rule lets only so much through (limit, hashlimit, quota, connlimit).
+    RateLimit,
+    /// A rule depends on earlier packets (recent, sets that packets fill while they are matched).
+    EarlierPackets,
+    /// A rule chooses at random (statistic, numgen, the CPU that handles the packet).
+    RandomChoice,
+    /// A rule depends on the time of day or the date.
+    TimeOfDay,
+    /// A rule depends on what only the sender decides (TTL, options, length, hardware address).
+    PacketDetails,
+    /// A program decides (NFQUEUE, synproxy).
+    UserSpace,
+    /// Chains of equal priority: which of them is first is not shown by this kernel, and matters.
+    HookOrder,
 }
 
 impl UnknownReason {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 19] = [
         Self::NeedsRoot,
         Self::NotModelled,
         Self::OpaqueProgram,
@@ -257,6 +283,13 @@ impl UnknownReason {
         Self::Multipath,
         Self::MulticastMembership,
         Self::LimitReached,
+        Self::RateLimit,
+        Self::EarlierPackets,
+        Self::RandomChoice,
+        Self::TimeOfDay,
+        Self::PacketDetails,
+        Self::UserSpace,
+        Self::HookOrder,
     ];
 
     /// The code people see and scripts read. Never renamed, never reused.
@@ -275,6 +308,13 @@ impl UnknownReason {
             Self::Multipath => "multipath",
             Self::MulticastMembership => "multicast-membership",
             Self::LimitReached => "limit-reached",
+            Self::RateLimit => "rate-limit",
+            Self::EarlierPackets => "earlier-packets",
+            Self::RandomChoice => "random-choice",
+            Self::TimeOfDay => "time-of-day",
+            Self::PacketDetails => "packet-details",
+            Self::UserSpace => "user-space",
+            Self::HookOrder => "hook-order",
         }
     }
 }

@@ -149,6 +149,9 @@ pub fn stop(reason: DropReason, asked: &Asked) -> String {
         DropReason::NoReplyRoute => "the answer has no way back".to_owned(),
         DropReason::ReplySourceNotLocal => format!("no answer may be sent from {to}"),
         DropReason::VpnReply => "the answer leaves through the VPN".to_owned(),
+        DropReason::FwDrop => "the firewall drops it".to_owned(),
+        DropReason::FwReject => "the firewall rejects it".to_owned(),
+        DropReason::NatFailed => "its address cannot be translated".to_owned(),
     }
 }
 
@@ -183,6 +186,8 @@ pub const fn stop_in_list(reason: DropReason) -> &'static str {
         DropReason::NoReplyRoute => "answers have no way back",
         DropReason::ReplySourceNotLocal => "answers may not use that address",
         DropReason::VpnReply => "answers leave through the VPN",
+        DropReason::FwDrop | DropReason::FwReject => "the firewall stops it",
+        DropReason::NatFailed => "address translation fails",
     }
 }
 
@@ -210,6 +215,15 @@ pub fn unknown(stage: Stage, reason: UnknownReason) -> String {
         UnknownReason::Multipath => "depends on which of several routes is picked".to_owned(),
         UnknownReason::MulticastMembership => "depends on who joined the group".to_owned(),
         UnknownReason::LimitReached => "too large to judge".to_owned(),
+        UnknownReason::RateLimit => "a rule lets only so many through".to_owned(),
+        UnknownReason::EarlierPackets => "a rule depends on what came before".to_owned(),
+        UnknownReason::RandomChoice => "a rule chooses at random".to_owned(),
+        UnknownReason::TimeOfDay => "a rule depends on the time".to_owned(),
+        UnknownReason::PacketDetails => {
+            "a rule depends on how the sender builds packets".to_owned()
+        }
+        UnknownReason::UserSpace => "a rule leaves it to a program".to_owned(),
+        UnknownReason::HookOrder => "depends on which of two chains is first".to_owned(),
     }
 }
 

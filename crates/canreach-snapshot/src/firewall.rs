@@ -14,6 +14,20 @@ pub struct Firewall {
     pub chains: Vec<HookedChain>,
     /// Tables of iptables-legacy and ip6tables-legacy that are registered.
     pub legacy_tables: Vec<LegacyTable>,
+    /// The nftables ruleset with its rules; `None` where it was not read.
+    #[serde(default)]
+    pub nft: Option<crate::nft::Ruleset>,
+    /// The tables of iptables-legacy and ip6tables-legacy with their rules; of those that could not be
+    /// read there is only [`Self::legacy_tables`].
+    #[serde(default)]
+    pub xt_tables: Vec<crate::xt::Table>,
+    /// Sets of ipset; `None` where they were not read.
+    #[serde(default)]
+    pub ipsets: Option<Vec<crate::Ipset>>,
+    /// What is registered at the hooks, in order; `None` where the kernel does not say
+    /// (CONFIG_NETFILTER_NETLINK_HOOK).
+    #[serde(default)]
+    pub hook_list: Option<Vec<crate::HookEntry>>,
     /// What is known without privileges.
     pub hints: Vec<FirewallHint>,
     /// `true` where no rule can send a packet elsewhere: the kernel has no nftables, NAT, TPROXY or

@@ -14,10 +14,13 @@ mod compat;
 pub mod file;
 pub mod firewall;
 pub mod gap;
+pub mod hook_list;
 pub mod inconsistency;
+pub mod ipset;
 pub mod link;
 pub mod neighbor;
 pub mod nexthop;
+pub mod nft;
 pub mod policy_rule;
 pub mod process;
 pub mod redact;
@@ -25,6 +28,7 @@ pub mod route;
 pub mod snapshot;
 pub mod socket;
 pub mod sysctl;
+pub mod xt;
 
 pub use address::{Address, AddressFlags, Family, Prefix, PrefixError, Scope};
 pub use bpf::{AttachPoint, BpfAttachment};
@@ -33,7 +37,9 @@ pub use firewall::{
     ChainKind, ChainPolicy, Firewall, FirewallHint, HookedChain, LegacyTable, NfFamily, NfHook,
 };
 pub use gap::{Gap, GapReason, GapSubject};
+pub use hook_list::{HookEntry, HookOwner};
 pub use inconsistency::{Contradiction, Inconsistency};
+pub use ipset::{Ipset, IpsetEntry};
 pub use link::{Ifindex, Link, LinkFlags, LinkKind, MacAddress, OperState, Wireless};
 pub use neighbor::{Neighbor, NudState};
 pub use nexthop::NexthopObject;

@@ -23,6 +23,7 @@ fn link<'a>(case: &Case<'a>, blocker: &Blocker) -> Option<&'a Link> {
             | Subject::Socket(_)
             | Subject::Chain(_)
             | Subject::LegacyTable(_)
+            | Subject::Netfilter(_)
             | Subject::Bpf(_)
             | Subject::Gap(_),
         )

@@ -134,6 +134,7 @@ fn fixes_of(case: &Case<'_>, blocker: &Blocker) -> Vec<Fix> {
         DropReason::NoReplyRoute => route_remedy::no_reply_route(case, blocker),
         DropReason::ReplySourceNotLocal => route_remedy::reply_source(case, reason),
         DropReason::VpnReply => route_remedy::vpn_reply(case, reason),
+        DropReason::FwDrop | DropReason::FwReject | DropReason::NatFailed => Vec::new(),
     }
 }
 
@@ -149,6 +150,7 @@ fn listener(blocker: &Blocker) -> Option<SocketIndex> {
             | Subject::LinkSysctl { .. }
             | Subject::Chain(_)
             | Subject::LegacyTable(_)
+            | Subject::Netfilter(_)
             | Subject::Bpf(_)
             | Subject::Gap(_),
         )

@@ -87,6 +87,7 @@ pub(super) fn delete_error_route(case: &Case<'_>, blocker: &Blocker) -> Vec<Fix>
             | Subject::Socket(_)
             | Subject::Chain(_)
             | Subject::LegacyTable(_)
+            | Subject::Netfilter(_)
             | Subject::Bpf(_)
             | Subject::Gap(_),
         )

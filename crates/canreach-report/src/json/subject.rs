@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::report::subject::NamedSubject;
+use crate::report::subject::{NamedSubject, RuleGeneration};
 
 /// An object of the kernel, by its own names and handles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -70,6 +70,34 @@ pub enum Subject {
         /// How many rules it holds.
         rules: u32,
     },
+    /// A rule of nftables (iptables-nft's among them), or the policy of one of its chains.
+    NftRule {
+        /// The family of its table.
+        family: String,
+        /// Its table.
+        table: String,
+        /// Its chain.
+        chain: String,
+        /// Its handle, or that of the chain whose policy it is.
+        handle: Option<u64>,
+        /// Its number in the chain, from 1; `null` for the policy.
+        number: Option<usize>,
+        /// As nft prints it.
+        text: String,
+    },
+    /// A rule of iptables-legacy or ip6tables-legacy, or the policy of one of its chains.
+    XtRule {
+        /// `ip` or `ip6`.
+        family: String,
+        /// Its table.
+        table: String,
+        /// Its chain.
+        chain: String,
+        /// Its number in the chain, from 1; `null` for the policy.
+        number: Option<usize>,
+        /// As iptables prints it.
+        text: String,
+    },
     /// A table of iptables-legacy or ip6tables-legacy.
     XtTable {
         /// `ip` or `ip6`.
@@ -112,6 +140,16 @@ impl Subject {
             },
             NamedSubject::Chain { family, table, chain, handle, rules } => {
                 Self::NftChain { family: family.to_owned(), table, chain, handle, rules }
+            }
+            NamedSubject::Rule(rule) => {
+                let (family, table) = (rule.family.to_owned(), rule.table);
+                let (chain, number, text) = (rule.chain, rule.number, rule.text);
+                match rule.generation {
+                    RuleGeneration::Nft => {
+                        Self::NftRule { family, table, chain, handle: rule.handle, number, text }
+                    }
+                    RuleGeneration::Xt => Self::XtRule { family, table, chain, number, text },
+                }
             }
             NamedSubject::LegacyTable { family, table } => {
                 Self::XtTable { family: family.to_owned(), table }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use canreach_engine::{SocketIndex, Subject};
+use canreach_engine::{NfSubject, SocketIndex, Subject};
 use canreach_snapshot::{
-    AttachPoint, Ifindex, Netns, NfFamily, NfHook, PolicyAction, PolicyRule, Proto, Route,
-    RouteType, Socket, TableId,
+    AttachPoint, ChainPolicy, Ifindex, Netns, NfFamily, NfHook, PolicyAction, PolicyRule, Proto,
+    Route, RouteType, Socket, TableId,
 };
 
 /// An object of the kernel.
@@ -72,6 +72,8 @@ pub enum NamedSubject {
         /// How many rules it holds.
         rules: u32,
     },
+    /// A rule of a packet filter, or the policy of one of its chains.
+    Rule(NamedRule),
     /// A table of iptables-legacy.
     LegacyTable {
         /// `ip` or `ip6`.
@@ -95,6 +97,34 @@ pub enum NamedSubject {
         /// The operation and the error.
         detail: String,
     },
+}
+
+/// A rule of a packet filter, or the policy of a base chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRule {
+    /// Whose it is.
+    pub generation: RuleGeneration,
+    /// The family of its table.
+    pub family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its chain.
+    pub chain: String,
+    /// nftables: its handle, or that of the chain.
+    pub handle: Option<u64>,
+    /// Its number in the chain, from 1; `None` for the policy.
+    pub number: Option<usize>,
+    /// The rule as its tool would print it.
+    pub text: String,
+}
+
+/// Which packet filter a rule belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleGeneration {
+    /// nftables, and iptables-nft.
+    Nft,
+    /// iptables-legacy.
+    Xt,
 }
 
 impl NamedSubject {
@@ -143,6 +173,7 @@ impl NamedSubject {
                 let table = netns.firewall.legacy_tables.get(*index)?;
                 Self::LegacyTable { family: nf_family(table.family), table: table.name.clone() }
             }
+            Subject::Netfilter(subject) => Self::Rule(named_rule(netns, *subject)?),
             Subject::Bpf(index) => {
                 let attachment = netns.bpf.get(*index)?;
                 Self::Bpf {
@@ -199,6 +230,13 @@ impl NamedSubject {
                 let command = if *family == "ip6" { "ip6tables-legacy" } else { "iptables-legacy" };
                 format!("{command}, table {table}")
             }
+            Self::Rule(rule) => {
+                let NamedRule { family, table, chain, text, .. } = rule;
+                match rule.generation {
+                    RuleGeneration::Nft => format!("table {family} {table}, chain {chain}: {text}"),
+                    RuleGeneration::Xt => format!("{family} table {table}, chain {chain}: {text}"),
+                }
+            }
             Self::Bpf { point, program_id, name } => {
                 let name = name.as_deref().unwrap_or("without a name");
                 let id = program_id.map(|id| format!(" (id {id})")).unwrap_or_default();
@@ -206,6 +244,76 @@ impl NamedSubject {
             }
             Self::Gap { detail, .. } => detail.clone(),
         }
+    }
+}
+
+fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
+    let firewall = &netns.firewall;
+    let nft = |table: usize, chain: usize| {
+        let table = firewall.nft.as_ref()?.tables.get(table)?;
+        Some((table, table.chains.get(chain)?))
+    };
+    let xt = |table: usize, chain: usize| {
+        let table = firewall.xt_tables.get(table)?;
+        Some((table, table.chains.get(chain)?))
+    };
+    Some(match subject {
+        NfSubject::NftRule { table, chain, rule } => {
+            let (table, chain) = nft(table, chain)?;
+            let handle = chain.rules.get(rule)?.handle;
+            NamedRule {
+                generation: RuleGeneration::Nft,
+                family: nf_family(table.family),
+                table: table.name.clone(),
+                chain: chain.name.clone(),
+                handle: Some(handle.0),
+                number: Some(rule + 1),
+                text: format!("rule {}", rule + 1),
+            }
+        }
+        NfSubject::NftPolicy { table, chain } => {
+            let (table, chain) = nft(table, chain)?;
+            NamedRule {
+                generation: RuleGeneration::Nft,
+                family: nf_family(table.family),
+                table: table.name.clone(),
+                chain: chain.name.clone(),
+                handle: Some(chain.handle.0),
+                number: None,
+                text: policy_text(chain.base.as_ref()?.policy),
+            }
+        }
+        NfSubject::XtRule { table, chain, rule } => {
+            let (table, chain) = xt(table, chain)?;
+            NamedRule {
+                generation: RuleGeneration::Xt,
+                family: nf_family(table.family),
+                table: table.name.clone(),
+                chain: chain.name.clone(),
+                handle: None,
+                number: Some(rule + 1),
+                text: format!("rule {}", rule + 1),
+            }
+        }
+        NfSubject::XtPolicy { table, chain } => {
+            let (table, chain) = xt(table, chain)?;
+            NamedRule {
+                generation: RuleGeneration::Xt,
+                family: nf_family(table.family),
+                table: table.name.clone(),
+                chain: chain.name.clone(),
+                handle: None,
+                number: None,
+                text: policy_text(chain.base?.1),
+            }
+        }
+    })
+}
+
+fn policy_text(policy: ChainPolicy) -> String {
+    match policy {
+        ChainPolicy::Accept => "policy accept".to_owned(),
+        ChainPolicy::Drop => "policy drop".to_owned(),
     }
 }
 

@@ -79,7 +79,7 @@ pub fn of_doubt(netns: &Netns, doubt: &Doubt, command: &str) -> UnknownThing {
         return of_gap(gap, command);
     }
     let what = match doubt.subject {
-        Some(Subject::Chain(_) | Subject::LegacyTable(_)) => "firewall",
+        Some(Subject::Chain(_) | Subject::LegacyTable(_) | Subject::Netfilter(_)) => "firewall",
         Some(Subject::Bpf(_)) => "bpf",
         Some(
             Subject::Link(_)

@@ -95,7 +95,15 @@ pub(super) fn source_words(group: &SourceGroup) -> String {
 /// Where a reason without a step is likely met, for its wording.
 const fn unknown_stage(reason: UnknownReason) -> Stage {
     match reason {
-        UnknownReason::NeedsRoot | UnknownReason::NotModelled => Stage::Input,
+        UnknownReason::NeedsRoot
+        | UnknownReason::NotModelled
+        | UnknownReason::RateLimit
+        | UnknownReason::EarlierPackets
+        | UnknownReason::RandomChoice
+        | UnknownReason::TimeOfDay
+        | UnknownReason::PacketDetails
+        | UnknownReason::UserSpace
+        | UnknownReason::HookOrder => Stage::Input,
         UnknownReason::OpaqueProgram => Stage::Ingress,
         UnknownReason::ReplyElsewhere | UnknownReason::ReplyAddress | UnknownReason::Multipath => {
             Stage::Reply
