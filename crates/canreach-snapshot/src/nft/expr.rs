@@ -2,7 +2,7 @@
 //!
 //! Registers are numbered by their first four-byte slot, 0 to 15: `NFT_REG_1` and `NFT_REG32_00` are 0,
 //! `NFT_REG_2` and `NFT_REG32_04` are 4. The verdict register does not occur: verdicts are
-//! [`Data::Verdict`]. An expression, a key or a form that this version does not know is
+//! [`Constant::Verdict`]. An expression, a key or a form that this version does not know is
 //! [`Expr::Opaque`], with its name: nothing is left out.
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub struct Register(pub u8);
 /// A constant: a value, or what to do with the packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Data {
+pub enum Constant {
     /// `NFTA_DATA_VALUE`.
     Value(Bytes),
     /// `NFTA_DATA_VERDICT`.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::expr::Data;
+use super::expr::Constant;
 use super::{Bytes, Expr, Handle};
 
 /// A set or a map.
@@ -89,7 +89,7 @@ pub struct Element {
     pub catch_all: bool,
     /// What a map has for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data>,
+    pub data: Option<Constant>,
     /// What few elements have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Box<ElementExtra>>,
