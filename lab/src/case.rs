@@ -165,7 +165,7 @@ fn rest(words: &mut Words<'_>) -> String {
     rest.join(" ")
 }
 
-const SEEN: [TheySee; 11] = [
+const SEEN: [TheySee; 12] = [
     TheySee::Connected,
     TheySee::Refused,
     TheySee::Timeout,
@@ -175,6 +175,7 @@ const SEEN: [TheySee; 11] = [
     TheySee::ProtocolUnavailable,
     TheySee::InvalidArgument,
     TheySee::AddressNotAvailable,
+    TheySee::OperationNotPermitted,
     TheySee::Delivered,
     TheySee::Silence,
 ];

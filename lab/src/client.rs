@@ -397,6 +397,7 @@ fn seen(error: Errno, proto: Proto) -> Result<TheySee> {
         Errno::NOPROTOOPT => TheySee::ProtocolUnavailable,
         Errno::INVAL => TheySee::InvalidArgument,
         Errno::ADDRNOTAVAIL => TheySee::AddressNotAvailable,
+        Errno::PERM => TheySee::OperationNotPermitted,
         other => bail!("a client got {other}, which means nothing to the lab"),
     })
 }

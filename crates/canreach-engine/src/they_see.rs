@@ -22,6 +22,8 @@ pub enum TheySee {
     InvalidArgument,
     /// EADDRNOTAVAIL: a local client that has no source address to use.
     AddressNotAvailable,
+    /// EPERM: rules stop a local client's datagram before it leaves its socket.
+    OperationNotPermitted,
     /// UDP: it arrives, and an answer would get back.
     Delivered,
     /// UDP: nothing comes back.
@@ -30,7 +32,7 @@ pub enum TheySee {
 
 impl TheySee {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Connected,
         Self::Refused,
         Self::Timeout,
@@ -40,6 +42,7 @@ impl TheySee {
         Self::ProtocolUnavailable,
         Self::InvalidArgument,
         Self::AddressNotAvailable,
+        Self::OperationNotPermitted,
         Self::Delivered,
         Self::Silence,
     ];
@@ -57,6 +60,7 @@ impl TheySee {
             Self::ProtocolUnavailable => "protocol-unavailable",
             Self::InvalidArgument => "invalid-argument",
             Self::AddressNotAvailable => "address-not-available",
+            Self::OperationNotPermitted => "operation-not-permitted",
             Self::Delivered => "delivered",
             Self::Silence => "silence",
         }

@@ -25,6 +25,7 @@ pub const fn they_see(seen: TheySee) -> &'static str {
         TheySee::ProtocolUnavailable => "\"Protocol not available\".",
         TheySee::InvalidArgument => "\"Invalid argument\".",
         TheySee::AddressNotAvailable => "\"Cannot assign requested address\".",
+        TheySee::OperationNotPermitted => "\"Operation not permitted\".",
         TheySee::Delivered => "it arrives, and answers get back.",
         TheySee::Silence => "nothing comes back.",
     }

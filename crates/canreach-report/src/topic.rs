@@ -241,6 +241,7 @@ const PAGES: &[(&str, &str)] = pages![
     "protocol-unavailable",
     "invalid-argument",
     "address-not-available",
+    "operation-not-permitted",
     "delivered",
     "silence",
     "self",
