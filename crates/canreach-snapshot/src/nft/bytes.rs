@@ -1,54 +1,114 @@
 //! Raw bytes of registers, set elements and xt structures; in files, hexadecimal digits.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// As many as fit without an allocation of their own: an IPv6 address and a port, with padding. Sets
+/// may have a million elements.
+const INLINE: usize = 22;
+
 /// Bytes as the kernel reports them.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bytes(pub Box<[u8]>);
+#[derive(Clone)]
+pub struct Bytes(Store);
+
+#[derive(Clone)]
+enum Store {
+    Inline { length: u8, bytes: [u8; INLINE] },
+    Heap(Box<[u8]>),
+}
 
 impl Bytes {
     /// The bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Store::Inline { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or(bytes),
+            Store::Heap(bytes) => bytes,
+        }
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 
     /// There are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self(Store::Inline { length: 0, bytes: [0; INLINE] })
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Bytes {}
+
+impl PartialOrd for Bytes {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Bytes {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+impl Hash for Bytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
     }
 }
 
 impl From<&[u8]> for Bytes {
-    fn from(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+    fn from(slice: &[u8]) -> Self {
+        let mut bytes = [0; INLINE];
+        match (bytes.get_mut(..slice.len()), u8::try_from(slice.len())) {
+            (Some(start), Ok(length)) => {
+                start.copy_from_slice(slice);
+                Self(Store::Inline { length, bytes })
+            }
+            _ => Self(Store::Heap(slice.into())),
+        }
     }
 }
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
+        Self::from(bytes.as_slice())
     }
 }
 
 impl<const N: usize> From<[u8; N]> for Bytes {
     fn from(bytes: [u8; N]) -> Self {
-        Self(Box::new(bytes))
+        Self::from(bytes.as_slice())
     }
 }
 
 impl fmt::Display for Bytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.as_slice().iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 
@@ -97,6 +157,19 @@ fn parse(text: &str) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_ones_need_no_allocation_and_compare_with_long_ones() {
+        assert_eq!(size_of::<Bytes>(), 24);
+        let of = |length: usize| Bytes::from(vec![7; length]);
+        for length in [0, 1, INLINE, INLINE + 1, 64] {
+            assert_eq!(of(length).as_slice(), vec![7; length]);
+            assert!(of(length) < of(length + 1), "{length}");
+            assert!(of(length) < Bytes::from([8]), "{length}");
+        }
+        assert!(matches!(of(INLINE).0, Store::Inline { .. }));
+        assert!(matches!(of(INLINE + 1).0, Store::Heap(_)));
+    }
 
     #[test]
     fn hexadecimal_there_and_back() {

@@ -65,6 +65,8 @@ impl SetFlags {
     pub const OBJECT: Self = Self(0x40);
     /// `NFT_SET_CONCAT`.
     pub const CONCAT: Self = Self(0x80);
+    /// `NFT_SET_EXPR`: elements carry expressions.
+    pub const EXPR: Self = Self(0x100);
 
     /// Whether all flags of the other are set.
     #[must_use]
