@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use canreach_snapshot::Family;
 use rustix::net::{AddressFamily, SocketType};
 
+use crate::filter_step::{FilterStep, load};
 use crate::netlink::{CREATE, EXCLUSIVE, NetlinkError, Request, RouteSocket};
 use crate::netns::has_user;
 use crate::peer::{LOOPBACK_INDEX, Peer, WIRE, WIRE_INDEX};
@@ -84,7 +85,14 @@ impl Builder<'_> {
             queue.socket.carry_out(&[up, settle_link(LOOPBACK_INDEX)])?;
         }
         let mut servers = Vec::new();
+        let mut filters = FilterBatch::default();
         for (position, step) in steps.iter().enumerate() {
+            if let Step::Filter(filter) = step {
+                queue.send()?;
+                filters.add(position, filter, &mut queue.refused)?;
+                continue;
+            }
+            filters.load(&mut queue.refused)?;
             match self.request(step) {
                 Ok(Some(request)) => {
                     queue.waiting.push((position, request));
@@ -106,6 +114,7 @@ impl Builder<'_> {
             }
         }
         queue.send()?;
+        filters.load(&mut queue.refused)?;
         let indices: Vec<u32> = self.links.borrow().values().copied().collect();
         let settle: Vec<Request> = indices.into_iter().map(settle_link).collect();
         // Those of links that could not be made are refused.
@@ -147,9 +156,10 @@ impl Builder<'_> {
     /// The netlink request for a line; `None` for what is done in another way.
     fn request(&self, step: &Step) -> Result<Option<Request>> {
         let request = match step {
-            Step::Link { shape: LinkShape::Tun, .. } | Step::Sysctl { .. } | Step::Server(_) => {
-                return Ok(None);
-            }
+            Step::Link { shape: LinkShape::Tun, .. }
+            | Step::Sysctl { .. }
+            | Step::Filter(_)
+            | Step::Server(_) => return Ok(None),
             Step::Link { name, shape } => self.make_link(name, shape, &step.to_string())?,
             Step::Set { change: LinkChange::Carrier(_), .. } => return Ok(None),
             Step::Set { name, change } => self.set_link(name, change, &step.to_string())?,
@@ -292,6 +302,46 @@ impl Queue {
                 _ => NetlinkError { about, error }.into(),
             };
             self.refused.push(Refusal { position: positions[number], error });
+        }
+        Ok(())
+    }
+}
+
+/// Rules for the same program that wait to be loaded together, each with the position of its line.
+#[derive(Default)]
+struct FilterBatch<'a> {
+    waiting: Vec<(usize, &'a FilterStep)>,
+}
+
+impl<'a> FilterBatch<'a> {
+    fn add(
+        &mut self,
+        position: usize,
+        step: &'a FilterStep,
+        refused: &mut Vec<Refusal>,
+    ) -> Result<()> {
+        if self.waiting.first().is_some_and(|(_, first)| first.with != step.with) {
+            self.load(refused)?;
+        }
+        self.waiting.push((position, step));
+        Ok(())
+    }
+
+    /// Loads them all at once, or, if one of them is refused, one by one: the others go in.
+    fn load(&mut self, refused: &mut Vec<Refusal>) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let Some(with) = waiting.first().map(|(_, first)| first.with) else { return Ok(()) };
+        let texts: Vec<&str> = waiting.iter().map(|(_, step)| step.text.as_str()).collect();
+        let Err(error) = load(with, &texts) else { return Ok(()) };
+        if waiting.len() == 1 {
+            let position = waiting[0].0;
+            refused.push(Refusal { position, error });
+            return Ok(());
+        }
+        for (position, step) in waiting {
+            if let Err(error) = load(with, &[&step.text]) {
+                refused.push(Refusal { position, error });
+            }
         }
         Ok(())
     }

@@ -15,6 +15,17 @@
 //! tcp self > 127.0.0.1:80 = yes by tcp 127.0.0.1:80
 //! '''
 //! ```
+//!
+//! Files of packet-filter rules follow the host's lines, in this order:
+//!
+//! ```toml
+//! rules = [{ with = "nft", text = '''
+//! table inet f {
+//!     chain input { type filter hook input priority 0; policy drop; }
+//! }
+//! ''' }]
+//! needs = "what not every kernel has"
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,6 +34,7 @@ use anyhow::{Context, Error, Result, bail};
 use canreach_engine::{DropReason, TheySee, UnknownReason};
 use serde::Deserialize;
 
+use crate::filter_step::FilterStep;
 use crate::probe::Probe;
 use crate::step::Step;
 use crate::words::Words;
@@ -36,6 +48,8 @@ pub struct Case {
     pub shows: String,
     /// The host.
     pub host: Vec<Step>,
+    /// What its rules need that not every kernel has: where they are refused, the case is skipped.
+    pub needs: Option<String>,
     /// What is asked, and what must come out.
     pub expect: Vec<Expectation>,
 }
@@ -85,6 +99,9 @@ struct RawCase {
     name: String,
     shows: String,
     host: String,
+    #[serde(default)]
+    rules: Vec<FilterStep>,
+    needs: Option<String>,
     expect: String,
 }
 
@@ -113,13 +130,15 @@ pub fn read_host(text: &str) -> Result<Vec<Step>> {
 impl RawCase {
     fn parse(self) -> Result<Case> {
         let host = read_host(&self.host);
+        let rules = self.rules.into_iter().map(Step::Filter);
         let expect: Result<_> = lines(&self.expect).map(str::parse).collect();
         let in_case = || format!("case `{}`", self.name);
         Ok(Case {
-            host: host.with_context(in_case)?,
+            host: host.with_context(in_case)?.into_iter().chain(rules).collect(),
             expect: expect.with_context(in_case)?,
             name: self.name,
             shows: self.shows,
+            needs: self.needs,
         })
     }
 }
@@ -191,10 +210,27 @@ impl fmt::Display for Case {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "[[case]]\nname = {:?}\nshows = {:?}", self.name, self.shows)?;
         writeln!(formatter, "host = '''")?;
+        let mut files = Vec::new();
         for step in &self.host {
-            writeln!(formatter, "{step}")?;
+            match step {
+                Step::Filter(rules) if !rules.is_line() => files.push(rules),
+                step => writeln!(formatter, "{step}")?,
+            }
         }
-        writeln!(formatter, "'''\nexpect = '''")?;
+        writeln!(formatter, "'''")?;
+        let mut start = "rules = [";
+        for FilterStep { with, text } in &files {
+            let (name, text) = (with.name(), text.trim());
+            writeln!(formatter, "{start}{{ with = {name:?}, text = '''\n{text}")?;
+            start = "''' }, ";
+        }
+        if !files.is_empty() {
+            writeln!(formatter, "''' }}]")?;
+        }
+        if let Some(needs) = &self.needs {
+            writeln!(formatter, "needs = {needs:?}")?;
+        }
+        writeln!(formatter, "expect = '''")?;
         for expectation in &self.expect {
             writeln!(formatter, "{expectation}")?;
         }

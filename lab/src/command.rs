@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use crate::case::{self, Case};
 use crate::differential;
 use crate::fix::{self, Tried};
-use crate::judge::{self, CaseResult, Failure};
+use crate::judge::{self, CaseResult, Failure, ReasonCounts};
 use crate::netns::Privilege;
 use crate::sickbay::{self, Known};
 use crate::wiring::Wiring;
@@ -41,6 +41,20 @@ enum Action {
         /// Hold the kernel against the reference evaluator alone.
         #[arg(long)]
         without_engine: bool,
+    },
+    /// Print what the kernel alone does with the questions of the hand-written cases.
+    Observe {
+        /// Only cases whose name holds this.
+        filter: Option<String>,
+        /// Read this file instead of the ones that come with the lab.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// How many hosts at once.
+        #[arg(long, default_value_t = 4)]
+        jobs: usize,
+        /// Only what differs from what the cases say.
+        #[arg(long)]
+        differing: bool,
     },
     /// Carry out the fixes for what stops the questions of the hand-written cases.
     Fixes {
@@ -123,6 +137,13 @@ fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) 
             }
             run_cases(&cases, *jobs, !without_engine, out)?
         }
+        Action::Observe { filter, file, jobs, differing } => {
+            let mut cases = read_cases(file.as_deref())?;
+            if let Some(filter) = filter {
+                cases.retain(|case| case.name.contains(filter.as_str()));
+            }
+            observe_cases(&cases, *jobs, *differing, out)?
+        }
         Action::Fixes { filter, jobs } => {
             let mut cases = read_cases(None)?;
             if let Some(filter) = filter {
@@ -182,6 +203,7 @@ fn run_cases(
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let sickbay = sickbay::read(&text).with_context(|| format!("read {}", path.display()))?;
+    let mut all_reasons = ReasonCounts::default();
     let results = in_parallel(cases, jobs, |case| judge::run(case, with_engine));
     for (case, result) in cases.iter().zip(results) {
         match result.with_context(|| format!("case `{}`", case.name)) {
@@ -189,7 +211,8 @@ fn run_cases(
                 writeln!(out, "skipped: {}: {reason}", case.name)?;
                 counts.skipped += 1;
             }
-            Ok(CaseResult::Done(failures)) => {
+            Ok(CaseResult::Done { failures, reasons }) => {
+                all_reasons.add(reasons);
                 if report_case(case, &failures, &sickbay, out)? {
                     counts.passed += 1;
                 } else {
@@ -200,6 +223,40 @@ fn run_cases(
                 writeln!(out, "\nFAILED: {error:#}")?;
                 counts.failed += 1;
             }
+        }
+    }
+    writeln!(out, "{} reasons are the kernel's own", all_reasons.same)?;
+    for (why, count) in all_reasons.skipped {
+        writeln!(out, "skipped: {count} reasons, not compared: {why}")?;
+        counts.skipped += 1;
+    }
+    Ok(counts)
+}
+
+fn observe_cases(
+    cases: &[Case],
+    jobs: usize,
+    differing: bool,
+    out: &mut impl Write,
+) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for (case, result) in cases.iter().zip(in_parallel(cases, jobs, judge::observe)) {
+        let lines = match result {
+            Ok(lines) => lines,
+            Err(error) => {
+                writeln!(out, "\n{}\nnot built: {error:#}", case.name)?;
+                counts.skipped += 1;
+                continue;
+            }
+        };
+        let differs = lines.iter().any(|line| line.starts_with('!'));
+        if differs {
+            counts.failed += 1;
+        } else {
+            counts.passed += 1;
+        }
+        if differs || !differing {
+            writeln!(out, "\n{}\n{}", case.name, lines.join("\n"))?;
         }
     }
     Ok(counts)

@@ -46,7 +46,7 @@ impl Comparison {
     /// Whether the client got through.
     #[must_use]
     pub fn got_through(&self) -> bool {
-        matches!(self.kernel.they_see, TheySee::Connected | TheySee::Delivered)
+        got_through(&self.kernel)
     }
 
     /// Whether another comparison shows the same disagreement.
@@ -186,6 +186,17 @@ fn sockets_of(topology: &Topology, netns: &Netns, kernel: &Observation) -> BTree
     serving.map(|(index, _)| SocketIndex(index)).collect()
 }
 
+/// Whether a client got an answer, and a server the client: who is told that it is connected may
+/// have no server, where the last step of the handshake is dropped.
+#[must_use]
+pub fn got_through(kernel: &Observation) -> bool {
+    match kernel.they_see {
+        TheySee::Connected => !kernel.served_by.is_empty(),
+        TheySee::Delivered => true,
+        _ => false,
+    }
+}
+
 /// What happened to one packet.
 struct Happened<'a> {
     packet: &'a Packet,
@@ -200,7 +211,7 @@ struct Happened<'a> {
 
 impl Happened<'_> {
     fn got_through(&self) -> bool {
-        matches!(self.kernel.they_see, TheySee::Connected | TheySee::Delivered)
+        got_through(self.kernel)
     }
 
     /// Whether a fate is what happened.
@@ -290,7 +301,13 @@ impl Happened<'_> {
 const fn is_stopped_late(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::NoReplyRoute | DropReason::ReplySourceNotLocal | DropReason::VpnReply
+        DropReason::NoReplyRoute
+            | DropReason::ReplySourceNotLocal
+            | DropReason::VpnReply
+            // A rule may stop the answer alone.
+            | DropReason::FwDrop
+            | DropReason::FwReject
+            | DropReason::NatFailed
     )
 }
 

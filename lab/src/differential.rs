@@ -104,8 +104,8 @@ fn minimize(
     let Some(alone) = shown(steps)? else { return Ok(None) };
     let (host, comparison) = shrink(steps, alone, shown);
     let expect = vec![Expectation { probe: probe.clone(), expected: None }];
-    let name = format!("seed {seed}");
-    let case = Case { name, shows: "a disagreement".to_owned(), host, expect };
+    let (name, shows) = (format!("seed {seed}"), "a disagreement".to_owned());
+    let case = Case { name, shows, host, needs: None, expect };
     Ok(Some(Disagreement { case, comparison }))
 }
 

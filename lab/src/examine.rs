@@ -1,5 +1,6 @@
 //! Builds one host, reads it, and asks all its probes of the kernel.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,13 @@ use canreach_snapshot::{Family, Gap, GapReason, GapSubject, Netns, Prefix, Snaps
 use crate::client::{self, QUICK, SourcePorts};
 use crate::observe::{self, Lookup};
 use crate::probe::{Observation, Probe};
-use crate::settle::SETTLE;
+use crate::settle::{self, SETTLE};
 use crate::step::Step;
 use crate::topology::Topology;
+use crate::trace::with_tracer;
+
+/// How long to wait for what happens on the way: nobody waits for an answer.
+const BRIEF: Duration = Duration::from_millis(20);
 
 /// A host that was built, with what became of each probe.
 #[derive(Debug)]
@@ -49,6 +54,43 @@ impl Examined {
         }
         last.context("one probe has one observation")
     }
+
+    /// Asks one probe again, and returns why the kernel says it dropped something on the way. The
+    /// inner error says why it cannot be asked that here, or that it does not know these reasons.
+    ///
+    /// # Errors
+    /// If the client cannot be started.
+    pub fn drop_reasons(
+        &mut self,
+        probe: &Probe,
+        wanted: &[&str],
+    ) -> Result<Result<BTreeSet<String>, String>> {
+        let (topology, ports) = (&self.topology, &mut self.ports);
+        let asked = with_tracer(|tracer| {
+            if !tracer.knows(wanted) {
+                return Ok(Err(format!("this kernel has no reason {}", wanted.join(", "))));
+            }
+            let act = || client::run(topology, &[probe], ports, BRIEF);
+            tracer.watch(act).map(|(_, reasons)| Ok(reasons))
+        })?;
+        Ok(asked.and_then(|reasons| reasons))
+    }
+}
+
+/// Builds a host and asks the kernel alone: the host is not read.
+///
+/// # Errors
+/// If the host cannot be built, or a client cannot be started.
+pub fn observe(steps: &[Step], probes: &[Probe]) -> Result<Examined> {
+    let topology = Topology::build(steps)?;
+    topology.prepare_peers(probes)?;
+    let own: Vec<IpAddr> = topology.wiring.own_addresses(Family::Ipv6).collect();
+    topology.host.enter(|| settle::wait_for_local_routes(own).map(drop))?;
+    let mut ports = SourcePorts::default();
+    let asked: Vec<&Probe> = probes.iter().collect();
+    let observations = client::run(&topology, &asked, &mut ports, QUICK)?;
+    let netns = Netns::default();
+    Ok(Examined { topology, netns, lookups: Vec::new(), observations, ports })
 }
 
 /// Builds a host and asks.

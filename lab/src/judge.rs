@@ -1,22 +1,51 @@
 //! Whether a case comes out as it says.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use anyhow::Result;
-use canreach_engine::{Fate, Outcome, TheySee};
+use canreach_engine::{DropReason, Fate, Outcome, TheySee};
 
 use crate::case::{Case, Expectation, Expected};
-use crate::client::PATIENT;
-use crate::compare::compare;
-use crate::examine::{Examined, examine};
-use crate::probe::{Observation, Probe};
+use crate::client::{PATIENT, QUICK};
+use crate::compare::{compare, got_through};
+use crate::examine::{self, Examined, examine};
+use crate::filter_step::Refused;
+use crate::probe::{Client, Observation, Probe};
 use crate::topology::{Topology, Unsupported};
+use crate::trace;
 
 /// What came of one case.
 #[derive(Debug)]
 pub enum CaseResult {
-    /// It was run; what differs, in words, each with its probe.
-    Done(Vec<Failure>),
+    /// It was run.
+    Done {
+        /// What differs.
+        failures: Vec<Failure>,
+        /// What came of comparing reasons with the kernel's own.
+        reasons: ReasonCounts,
+    },
     /// This machine cannot build the host.
     Skipped(String),
+}
+
+/// How many of the reasons that the kernel names as well were compared with its own.
+#[derive(Debug, Default, Clone)]
+pub struct ReasonCounts {
+    /// The same.
+    pub same: usize,
+    /// Not compared, and why.
+    pub skipped: BTreeMap<String, usize>,
+}
+
+impl ReasonCounts {
+    /// Adds others.
+    pub fn add(&mut self, other: Self) {
+        self.same += other.same;
+        for (why, count) in other.skipped {
+            *self.skipped.entry(why).or_default() += count;
+        }
+    }
 }
 
 /// One probe that did not come out as expected.
@@ -26,6 +55,38 @@ pub struct Failure {
     pub probe: String,
     /// What differs.
     pub text: String,
+}
+
+/// What the kernel alone did with the probes of a case, one line each; lines that differ from what
+/// the case says begin with `!`.
+///
+/// # Errors
+/// If the host cannot be built.
+pub fn observe(case: &Case) -> Result<Vec<String>> {
+    let probes: Vec<Probe> = case.expect.iter().map(|expected| expected.probe.clone()).collect();
+    let mut examined = examine::observe(&case.host, &probes)?;
+    let mut lines = Vec::new();
+    for (expectation, mut kernel) in case.expect.iter().zip(examined.observations.clone()) {
+        let probe = &expectation.probe;
+        let differs = |examined: &Examined, kernel: &Observation| {
+            let expected = expectation.expected.as_ref();
+            expected.and_then(|expected| {
+                kernel_agrees(&examined.topology, probe, expected, kernel).err()
+            })
+        };
+        if differs(&examined, &kernel).is_some() {
+            kernel = examined.ask_again(probe, 10 * QUICK)?;
+        }
+        let mark = if differs(&examined, &kernel).is_some() { "! " } else { "" };
+        let served = servers(&examined.topology, &kernel).join(", ");
+        let reasons = match examined.drop_reasons(probe, &[])? {
+            Ok(reasons) => Vec::from_iter(reasons).join(" "),
+            Err(_) => "not readable".to_owned(),
+        };
+        let seen = kernel.they_see.slug();
+        lines.push(format!("{mark}{expectation}   # {seen}, by [{served}], drops [{reasons}]"));
+    }
+    Ok(lines)
 }
 
 /// Runs a case.
@@ -38,10 +99,16 @@ pub fn run(case: &Case, with_engine: bool) -> Result<CaseResult> {
         Ok(examined) => examined,
         Err(error) => match error.downcast_ref::<Unsupported>() {
             Some(lacking) => return Ok(CaseResult::Skipped(lacking.to_string())),
-            None => return Err(error),
+            None => match &case.needs {
+                Some(needs) if error.is::<Refused>() => {
+                    return Ok(CaseResult::Skipped(Unsupported(needs.clone()).to_string()));
+                }
+                _ => return Err(error),
+            },
         },
     };
     let mut failures = Vec::new();
+    let mut reasons = ReasonCounts::default();
     let observations = examined.observations.clone();
     for (number, (expectation, observation)) in case.expect.iter().zip(observations).enumerate() {
         let mut text = judge(&examined, number, expectation, observation, with_engine)?;
@@ -49,10 +116,43 @@ pub fn run(case: &Case, with_engine: bool) -> Result<CaseResult> {
             let again = examined.ask_again(&expectation.probe, PATIENT)?;
             text = judge(&examined, number, expectation, again, with_engine)?;
         }
+        if text.is_none() {
+            text = judge_reason(&mut examined, expectation, &mut reasons)?;
+        }
         let probe = expectation.to_string();
         failures.extend(text.map(|text| Failure { probe, text }));
     }
-    Ok(CaseResult::Done(failures))
+    Ok(CaseResult::Done { failures, reasons })
+}
+
+/// Whether the kernel gives the reason that the case gives, where it names one; what is wrong, in
+/// words.
+fn judge_reason(
+    examined: &mut Examined,
+    expectation: &Expectation,
+    counts: &mut ReasonCounts,
+) -> Result<Option<String>> {
+    let Some(Expected::No { reason, they_see }) = &expectation.expected else { return Ok(None) };
+    let no_packet = is_unasked(&examined.topology, &expectation.probe, *reason, *they_see);
+    if trace::kernel_names(*reason).is_empty() || no_packet {
+        return Ok(None);
+    }
+    let mut seen = BTreeSet::new();
+    // Somebody else's turn on this processor may receive the packet: another chance.
+    for _ in 0..4 {
+        match examined.drop_reasons(&expectation.probe, trace::kernel_names(*reason))? {
+            Ok(reasons) => seen.extend(reasons),
+            Err(why) => {
+                *counts.skipped.entry(why).or_default() += 1;
+                return Ok(None);
+            }
+        }
+        if trace::kernel_names(*reason).iter().any(|name| seen.contains(*name)) {
+            counts.same += 1;
+            return Ok(None);
+        }
+    }
+    Ok(Some(format!("  ! the case says {}, and the kernel {seen:?}\n", reason.slug())))
 }
 
 /// What is wrong with a result, in words; `None` where nothing is.
@@ -73,6 +173,34 @@ fn judge(
     Ok((!comparison.mismatches.is_empty()).then(|| comparison.to_string()))
 }
 
+/// Whether no packet may ever come, because nobody answers for the address on the link; to a local
+/// client, connect(2) says it instead.
+fn is_unasked(
+    topology: &Topology,
+    probe: &Probe,
+    reason: DropReason,
+    they_see: Option<TheySee>,
+) -> bool {
+    let to = probe.to.ip();
+    let link_local = matches!(to, IpAddr::V6(to) if to.is_unicast_link_local());
+    let asked_for = match &probe.client {
+        Client::Own { .. } => true,
+        Client::Peer { raw: true, .. } => false,
+        Client::Peer { source, via, .. } => {
+            link_local || topology.wiring.resolver(via, *source, to).is_some()
+        }
+    };
+    let unreachable = matches!(they_see, Some(TheySee::HostUnreachable | TheySee::Silence));
+    match reason {
+        DropReason::NotLocal => asked_for,
+        DropReason::Martian
+        | DropReason::OwnSource
+        | DropReason::RpFilter
+        | DropReason::Ipv6Disabled => asked_for && unreachable,
+        _ => false,
+    }
+}
+
 fn fate_agrees(expected: &Expected, fate: &Fate) -> Result<(), String> {
     let right = match (expected, &fate.outcome) {
         (Expected::Yes { .. }, Outcome::Delivered(_)) => true,
@@ -85,19 +213,21 @@ fn fate_agrees(expected: &Expected, fate: &Fate) -> Result<(), String> {
     if right { Ok(()) } else { Err("the reference evaluator and the case differ".to_owned()) }
 }
 
+/// The lines of the servers that got something.
+fn servers(topology: &Topology, kernel: &Observation) -> Vec<String> {
+    let of = |position: &usize| topology.servers[*position].step.to_string();
+    kernel.served_by.iter().map(of).collect()
+}
+
 fn kernel_agrees(
     topology: &Topology,
     probe: &Probe,
     expected: &Expected,
     kernel: &Observation,
 ) -> Result<(), String> {
-    let served: Vec<String> = kernel
-        .served_by
-        .iter()
-        .map(|position| topology.servers[*position].step.to_string())
-        .collect();
+    let served = servers(topology, kernel);
     let copies = topology.wiring.is_shared(probe.to.ip()) && !served.is_empty();
-    let got_through = matches!(kernel.they_see, TheySee::Connected | TheySee::Delivered) || copies;
+    let got_through = got_through(kernel) || copies;
     let right = match expected {
         Expected::Yes { by } => {
             got_through && by.as_ref().is_none_or(|by| served.iter().all(|line| line == by))

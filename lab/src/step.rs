@@ -12,6 +12,7 @@
 //! link red vrf table 100        sysctl net.ipv4.conf.a0.rp_filter=1
 //! link tun0 tun                 route ..., rule ... (see `route_step`, `rule_step`)
 //! tcp 0.0.0.0:80 ...            udp [::]:53 ... (see `server`)
+//! nft ..., iptables ..., ipset ... (see `filter_step`)
 //! ```
 
 use std::fmt;
@@ -21,6 +22,7 @@ use std::str::FromStr;
 use anyhow::{Error, Result, bail};
 use canreach_snapshot::{Prefix, Scope};
 
+use crate::filter_step::FilterStep;
 use crate::route_step::RouteStep;
 use crate::rule_step::RuleStep;
 use crate::server::ServerStep;
@@ -63,6 +65,8 @@ pub enum Step {
         /// On this link.
         link: String,
     },
+    /// Loads packet-filter rules.
+    Filter(FilterStep),
     /// Opens a server.
     Server(ServerStep),
 }
@@ -138,6 +142,9 @@ impl FromStr for Step {
     type Err = Error;
 
     fn from_str(line: &str) -> Result<Self> {
+        if let Some(filter) = FilterStep::read(line) {
+            return Ok(Self::Filter(filter));
+        }
         let mut words = Words::new(line);
         let step = match words.word("what to do")? {
             "link" => read_link(&mut words)?,
@@ -287,6 +294,7 @@ impl fmt::Display for Step {
             Self::NeighborProxy { address, link } => {
                 write!(formatter, "neighbor proxy {address} dev {link}")
             }
+            Self::Filter(step) => step.fmt(formatter),
             Self::Server(step) => step.fmt(formatter),
         }
     }

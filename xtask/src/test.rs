@@ -57,10 +57,11 @@ impl std::fmt::Display for Count {
 }
 
 /// Programs that tests hold canreach against, and the Debian packages they come in.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables-legacy", "iptables"),
+    ("ipset", "ipset"),
     ("sysctl", "procps"),
 ];
 
