@@ -393,8 +393,7 @@ fn seen(error: Errno, proto: Proto) -> Result<TheySee> {
         Errno::TIMEDOUT if proto == Proto::Tcp => TheySee::Timeout,
         Errno::HOSTUNREACH => TheySee::HostUnreachable,
         Errno::NETUNREACH => TheySee::NetworkUnreachable,
-        // EPERM: a datagram that the host's own rules stop on the way out (V47).
-        Errno::ACCESS | Errno::PERM => TheySee::PermissionDenied,
+        Errno::ACCESS => TheySee::PermissionDenied,
         Errno::NOPROTOOPT => TheySee::ProtocolUnavailable,
         Errno::INVAL => TheySee::InvalidArgument,
         Errno::ADDRNOTAVAIL => TheySee::AddressNotAvailable,
