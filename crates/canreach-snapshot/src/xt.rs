@@ -55,7 +55,7 @@ pub struct HeaderMatch {
     pub destination: MaskedAddress,
     /// `! -d`.
     pub destination_inverted: bool,
-    /// The link it comes in by; empty for any. A trailing `+` stands for any ending.
+    /// The link it comes in by; empty for any, also for none. A trailing `+` stands for any ending.
     pub iniface: String,
     /// `! -i`.
     pub iniface_inverted: bool,
@@ -73,13 +73,27 @@ pub struct HeaderMatch {
     pub fragment_inverted: bool,
 }
 
-/// An address and the bits of it that count.
+/// An address and the bits of it that count: a packet's address equals it when masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskedAddress {
-    /// The address; bits outside the mask are 0.
+    /// The address. Bits outside the mask are 0; where an IPv4 header match has others, nothing
+    /// matches, as in the kernel.
     pub address: IpAddr,
     /// The mask.
     pub mask: IpAddr,
+}
+
+impl MaskedAddress {
+    /// The address without the bits that do not count.
+    #[must_use]
+    pub fn new(address: IpAddr, mask: IpAddr) -> Self {
+        let address = match (address, mask) {
+            (IpAddr::V4(address), IpAddr::V4(mask)) => IpAddr::V4(address & mask),
+            (IpAddr::V6(address), IpAddr::V6(mask)) => IpAddr::V6(address & mask),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => address,
+        };
+        Self { address, mask }
+    }
 }
 
 /// A closed range of ports.
@@ -100,8 +114,7 @@ pub struct Match {
 /// flag beside a value inverts it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackMatch {
-    /// `XT_CONNTRACK_STATE_*`: bit 0 invalid, 1 established, 2 related, 3 new, 6 untracked (as
-    /// `1 << (ctinfo % IP_CT_IS_REPLY + 1)`), 4 SNAT, 5 DNAT happened, as the kernel's header has them.
+    /// `XT_CONNTRACK_STATE_*`, any of which will do: [`Self::INVALID`] and so on.
     pub state: Option<(u16, bool)>,
     /// The protocol of the original direction.
     pub protocol: Option<(u16, bool)>,
@@ -127,6 +140,23 @@ pub struct ConntrackMatch {
     pub expires: Option<((u32, u32), bool)>,
     /// The direction asked for: `true` for original.
     pub direction: Option<bool>,
+}
+
+impl ConntrackMatch {
+    /// `XT_CONNTRACK_STATE_INVALID`: no connection, and not because it is not tracked.
+    pub const INVALID: u16 = 1 << 0;
+    /// `XT_CONNTRACK_STATE_BIT(IP_CT_ESTABLISHED)`.
+    pub const ESTABLISHED: u16 = 1 << 1;
+    /// `XT_CONNTRACK_STATE_BIT(IP_CT_RELATED)`.
+    pub const RELATED: u16 = 1 << 2;
+    /// `XT_CONNTRACK_STATE_BIT(IP_CT_NEW)`.
+    pub const NEW: u16 = 1 << 3;
+    /// `XT_CONNTRACK_STATE_SNAT`: the connection's source is translated.
+    pub const SNAT: u16 = 1 << 6;
+    /// `XT_CONNTRACK_STATE_DNAT`: the connection's destination is translated.
+    pub const DNAT: u16 = 1 << 7;
+    /// `XT_CONNTRACK_STATE_UNTRACKED`: not tracked (`ctinfo` is `IP_CT_UNTRACKED`).
+    pub const UNTRACKED: u16 = 1 << 8;
 }
 
 /// What a match asks. Names and meanings are those of the kernel's structures.
@@ -169,7 +199,8 @@ pub enum MatchKind {
     },
     /// `struct xt_conntrack_mtinfo*`.
     Conntrack(Box<ConntrackMatch>),
-    /// `struct xt_state_info`: bits as [`ConntrackMatch::state`].
+    /// `struct xt_state_info`: bits as [`ConntrackMatch::state`], also for those not tracked, which
+    /// the kernel numbers otherwise here.
     State { mask: u16 },
     /// `struct xt_comment_info`.
     Comment(String),
@@ -188,7 +219,7 @@ pub enum MatchKind {
     Connmark { mark: u32, mask: u32, inverted: bool },
     /// `struct xt_mac_info`.
     Mac { address: [u8; 6], inverted: bool },
-    /// `struct xt_physdev_info`: names under byte masks, and `XT_PHYSDEV_OP_*`.
+    /// `struct xt_physdev_info`: names as [`HeaderMatch::iniface`], and `XT_PHYSDEV_OP_*`.
     Physdev { physin: String, physout: String, ops: u8, inverted: u8 },
     /// `struct xt_pkttype_info`: `PACKET_*`.
     Pkttype { kind: u32, inverted: bool },
@@ -288,8 +319,16 @@ pub struct SetReference {
     pub source: Vec<bool>,
     /// `! --match-set`.
     pub inverted: bool,
-    /// `IPSET_FLAG_*` of the lookup (return nomatch, packet and byte counters).
+    /// `IPSET_FLAG_*` of the lookup: [`Self::RETURN_NOMATCH`], [`Self::MATCH_COUNTERS`], and what
+    /// changes counters only.
     pub flags: u32,
+}
+
+impl SetReference {
+    /// `IPSET_FLAG_MATCH_COUNTERS`: the counters of the entry are asked about too.
+    pub const MATCH_COUNTERS: u32 = 1 << 5;
+    /// `IPSET_FLAG_RETURN_NOMATCH`: exceptions in the set are what is asked for.
+    pub const RETURN_NOMATCH: u32 = 1 << 7;
 }
 
 /// `struct xt_time_info`: local time, or UTC, as the flags say.
@@ -336,7 +375,7 @@ pub enum TargetKind {
     Mark { mark: u32, mask: u32 },
     /// `struct xt_connmark_tginfo*`. `shift` to the left where positive.
     Connmark { mode: ConnmarkMode, ctmark: u32, ctmask: u32, nfmask: u32, shift: i8 },
-    /// DNAT, and REDIRECT of IPv6.
+    /// DNAT.
     Dnat(NatRange),
     /// SNAT.
     Snat(NatRange),
@@ -344,11 +383,14 @@ pub enum TargetKind {
     Masquerade(NatRange),
     /// REDIRECT.
     Redirect(NatRange),
-    /// NETMAP: the network part of the destination (prerouting, output) or source.
+    /// NETMAP: the network part of the destination (prerouting, output) or source. Bits in which
+    /// lowest and highest address differ stay the packet's.
     Netmap(NatRange),
-    /// `struct xt_ct_target_info*`, NOTRACK.
-    Ct { notrack: bool, zone: u16, helper: Option<String> },
-    /// `struct xt_tproxy_target_info*`.
+    /// `struct xt_ct_target_info*`, NOTRACK. `zone_flags`: 4 original direction only, 8 reply only,
+    /// 16 the packet's mark instead of `zone`.
+    Ct { notrack: bool, zone: u16, zone_flags: u16, helper: Option<String> },
+    /// `struct xt_tproxy_target_info*`; no address stands for one of the link's, no port for the
+    /// packet's.
     Tproxy { address: Option<IpAddr>, port: Option<u16>, mark_mask: u32, mark_value: u32 },
     /// `struct xt_NFQ_info*`.
     Nfqueue { number: u16, total: u16, bypass: bool },
