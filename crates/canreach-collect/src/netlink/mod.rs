@@ -22,3 +22,4 @@ pub(crate) mod route;
 pub mod sock_diag;
 pub(crate) mod socket;
 pub(crate) mod tc;
+pub mod xt;
