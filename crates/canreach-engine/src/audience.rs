@@ -6,6 +6,8 @@
 //! Not modelled: ways in to addresses that are not this machine's (DNAT, routed container networks,
 //! crafted frames).
 
+mod inquiry;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,6 +19,8 @@ use crate::{
     AddressSet, Answer, Arrival, Blocker, DoubtEffect, DropReason, Host, Outcome, Question,
     SocketIndex, Stage, UnknownReason,
 };
+
+pub use inquiry::{Inquiry, WayIn};
 
 /// More ways in than this are not asked about one by one; listeners that none of those asked about
 /// leads to are then unknown.
@@ -354,12 +358,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
 
     /// Whether this machine reaches its own listener.
     fn ask_locally(&mut self, socket: &Socket, index: SocketIndex) -> LocalFinding {
-        let bound = socket.address.to_canonical();
-        let to = match (socket.is_wildcard(), Family::of(bound)) {
-            (false, _) => bound,
-            (true, Family::Ipv4) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            (true, Family::Ipv6) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        };
+        let to = dialled_here(socket);
         let question = Question {
             proto: socket.proto,
             port: socket.port,
@@ -458,10 +457,6 @@ impl<'h, 'n> Classifier<'h, 'n> {
 /// neighbour that routes an address of another link through this machine gets there. Link-local
 /// addresses stay on their link, and loopback addresses do not leave the machine that dials them.
 fn ways_in(netns: &Netns, roles: &BTreeMap<Ifindex, LinkRole>, most: usize) -> Vec<Way> {
-    let leads_in = |role: LinkRole| match role {
-        LinkRole::Lan | LinkRole::VirtualLan | LinkRole::Vpn | LinkRole::Containers => true,
-        LinkRole::Loopback | LinkRole::Member(_) | LinkRole::Nobody => false,
-    };
     let mut links: Vec<(LinkRole, Ifindex)> = roles
         .iter()
         .filter(|(_, role)| leads_in(**role))
@@ -484,6 +479,24 @@ fn ways_in(netns: &Netns, roles: &BTreeMap<Ifindex, LinkRole>, most: usize) -> V
     let mut known = BTreeSet::new();
     let new = |way: &Way| known.insert((way.link, way.to));
     own.into_iter().chain(foreign).filter(new).take(most).collect()
+}
+
+/// Somebody else is behind a link of this role.
+const fn leads_in(role: LinkRole) -> bool {
+    match role {
+        LinkRole::Lan | LinkRole::VirtualLan | LinkRole::Vpn | LinkRole::Containers => true,
+        LinkRole::Loopback | LinkRole::Member(_) | LinkRole::Nobody => false,
+    }
+}
+
+/// The address by which this machine dials one of its own listeners.
+fn dialled_here(socket: &Socket) -> IpAddr {
+    let bound = socket.address.to_canonical();
+    match (socket.is_wildcard(), Family::of(bound)) {
+        (false, _) => bound,
+        (true, Family::Ipv4) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        (true, Family::Ipv6) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    }
 }
 
 enum LocalFinding {

@@ -8,6 +8,7 @@
 // A new variant of ours must break every place that has to consider it.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod access;
 pub mod address_choice;
 pub mod ask;
 pub mod audience;
