@@ -12,6 +12,7 @@ pub mod access;
 pub mod address_choice;
 pub mod ask;
 pub mod audience;
+pub mod difference;
 pub mod expectation;
 pub mod explain;
 pub mod host;
