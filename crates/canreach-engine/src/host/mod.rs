@@ -4,6 +4,8 @@ pub mod fib;
 pub mod flow;
 pub mod policy;
 pub mod resolve;
+pub(crate) mod ruleset;
+pub(crate) mod set_index;
 pub mod sockets;
 pub mod table;
 

@@ -13,6 +13,7 @@ use canreach_snapshot::{
 };
 
 use crate::host::fib::Fib;
+use crate::host::ruleset::Rules;
 use crate::host::sockets::SocketTable;
 use crate::packet::diagram::FixedMap;
 use crate::path::group::never_sources;
@@ -30,6 +31,7 @@ pub struct Host<'a> {
     fibs: [Fib; 2],
     rules: [Vec<(usize, &'a PolicyRule)>; 2],
     sockets: SocketTable,
+    ruleset: Rules<'a>,
     unsendable: [AddressSet; 2],
     sysctl_gaps: BTreeMap<&'a str, usize>,
 }
@@ -104,6 +106,7 @@ impl<'a> Host<'a> {
             fibs: Family::BOTH.map(|family| Fib::new(netns, family)),
             rules,
             sockets: SocketTable::new(netns),
+            ruleset: Rules::new(netns),
             unsendable: Family::BOTH.map(|family| unsendable(netns, family)),
             sysctl_gaps: sysctl_gaps.collect(),
         }
@@ -211,6 +214,11 @@ impl<'a> Host<'a> {
     #[must_use]
     pub const fn sockets(&self) -> &SocketTable {
         &self.sockets
+    }
+
+    /// Packet filter rules, as hooks meet them.
+    pub(crate) const fn ruleset(&self) -> &Rules<'a> {
+        &self.ruleset
     }
 
     /// Whether IPv4 walks policy rules: `None` where that could not be read.

@@ -1,3 +1,21 @@
 //! Rules of every generation of netfilter, for all sources at once.
 
+#![allow(dead_code, reason = "the walk does not ask rules yet")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "one match owns all expressions, keys and matches; what it calls takes its own"
+)]
+
+pub(crate) mod chain;
+pub(crate) mod conntrack;
+pub(crate) mod expr;
+pub(crate) mod header;
+pub(crate) mod hook;
+pub(crate) mod meta;
+pub(crate) mod other;
+pub(crate) mod register;
+pub(crate) mod set;
+pub(crate) mod statement;
+pub(crate) mod sweep;
+pub(crate) mod unknown;
 pub(crate) mod view;

@@ -5,10 +5,7 @@
 //! *Reads:* nothing.
 //! *Not modelled:* fragments, IP options, extension headers: the packets asked about have none.
 
-#![allow(dead_code, reason = "the walk does not ask rules yet")]
-
-use std::net::IpAddr;
-
+use canreach_snapshot::nft::expr::PayloadBase;
 use canreach_snapshot::{Family, Ifindex};
 
 use crate::SocketIndex;
@@ -20,11 +17,36 @@ pub(crate) enum Part {
     Is(u128),
     /// The client's own, as it was sent: `Field::Source`, or `Field::SourcePort`.
     Client,
+    /// What the kernel chooses when it translates: the value of the unknown with this number. Only
+    /// ports are, and the value is the port.
+    Chosen(u16),
 }
 
-/// The packet at one hook.
+/// Which packet of a conversation it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Turn {
+    /// The client's first: a SYN, a datagram.
+    First,
+    /// The server's answer to it: a SYN-ACK, a datagram.
+    Answer,
+    /// The client's second: the ACK that makes a TCP connection.
+    Second,
+    /// An error in place of an answer: a RST, an ICMP message.
+    Refusal,
+}
+
+/// The packet at one hook. Made with [`View::new`], then changed: fields are added now and then.
+///
+/// What the walk does with what rules changed:
+/// - addresses, ports, `mark`, `packet_type`: routing and the socket lookup see the new ones;
+/// - `reroute`: at output, the packet is routed anew with them, and enters postrouting with the new
+///   `oif`; `pass_hook` clears it at the start of each hook;
+/// - `tproxy`: the socket that got the packet is decided (`SocketIndex`), if input routing delivers it
+///   here; where it forwards, a packet with a socket is dropped (`ip_forward`);
+/// - `connection`: kept for the rest of the conversation (see [`Connection::detached`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct View {
+    pub(crate) turn: Turn,
     pub(crate) family: Family,
     /// The number of the transport protocol: 6, 17, or 1 and 58 for errors that this machine sends.
     pub(crate) protocol: u8,
@@ -49,10 +71,72 @@ pub(crate) struct View {
     pub(crate) socket: Option<SocketIndex>,
     /// The user whose socket sends it (`sk_uid`), at output and postrouting.
     pub(crate) sender_uid: Option<u32>,
-    /// Where TPROXY sends it: the listener of this address and port gets it, if it is transparent.
-    pub(crate) tproxy: Option<(IpAddr, u16)>,
+    /// The socket that TPROXY gave it to.
+    pub(crate) tproxy: Option<SocketIndex>,
     /// At output: something changed that makes the kernel route it again (`ip_route_me_harder`).
     pub(crate) reroute: bool,
+    /// `skb->priority`.
+    pub(crate) priority: u32,
+    /// The port of a bridge that it leaves by.
+    pub(crate) physical_oif: Option<Ifindex>,
+    /// Bytes of the headers that rules changed, other than addresses and ports: base, offset, value.
+    pub(crate) rewritten: Vec<(PayloadBase, u32, u8)>,
+    /// Sets that this packet, or an earlier one of the conversation, may have changed: positions of
+    /// the table and the set in `Firewall::nft`; of ipset, `None` and the set's number.
+    pub(crate) filled_sets: Vec<(Option<usize>, usize)>,
+}
+
+impl View {
+    /// A packet between two ends, without anything that hooks or routing add.
+    pub(crate) const fn new(
+        family: Family,
+        protocol: u8,
+        turn: Turn,
+        from: (Part, Part),
+        to: (Part, Part),
+    ) -> Self {
+        Self {
+            turn,
+            family,
+            protocol,
+            source: from.0,
+            source_port: from.1,
+            destination: to.0,
+            destination_port: to.1,
+            tcp_flags: match turn {
+                Turn::First => 0x02,
+                Turn::Answer => 0x12,
+                Turn::Second => 0x10,
+                // The RST of a SYN acknowledges it.
+                Turn::Refusal => 0x14,
+            },
+            iif: None,
+            oif: None,
+            sdif: None,
+            physical_iif: None,
+            packet_type: PacketType::Host,
+            mark: 0,
+            connection: Connection::UNSEEN,
+            socket: None,
+            sender_uid: None,
+            tproxy: None,
+            reroute: false,
+            priority: 0,
+            physical_oif: None,
+            rewritten: Vec::new(),
+            filled_sets: Vec::new(),
+        }
+    }
+
+    /// Addresses and ports as they are now.
+    pub(crate) const fn tuple(&self) -> Tuple {
+        Tuple {
+            source: self.source,
+            source_port: self.source_port,
+            destination: self.destination,
+            destination_port: self.destination_port,
+        }
+    }
 }
 
 /// `PACKET_*` of include/uapi/linux/if_packet.h.
@@ -84,6 +168,10 @@ pub(crate) enum Tracking {
 }
 
 /// A connection as conntrack keeps it.
+///
+/// It goes through the conversation: what the last hook made of the first packet's `connection` is,
+/// [`Connection::detached`], the answer's and then the second packet's. A packet that goes out by `lo`
+/// and comes back in keeps its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Connection {
     pub(crate) tracking: Tracking,
@@ -95,6 +183,8 @@ pub(crate) struct Connection {
     pub(crate) seen_reply: bool,
     /// It is in the table (`IPS_CONFIRMED`).
     pub(crate) confirmed: bool,
+    /// `IPS_ASSURED`.
+    pub(crate) assured: bool,
     /// The packet as it was when conntrack first saw it.
     pub(crate) original: Option<Tuple>,
     /// What destination the connection was given, if it was (`IPS_DST_NAT`).
@@ -116,7 +206,30 @@ pub(crate) struct Tuple {
     pub(crate) destination_port: Part,
 }
 
+impl Tuple {
+    /// The other way round.
+    pub(crate) const fn inverse(self) -> Self {
+        Self {
+            source: self.destination,
+            source_port: self.destination_port,
+            destination: self.source,
+            destination_port: self.source_port,
+        }
+    }
+}
+
 impl Connection {
+    /// For the next packet of the conversation: what conntrack keeps, before it has met the packet.
+    /// The mark of a template (`ct zone set`) does not last.
+    pub(crate) const fn detached(self) -> Self {
+        if self.confirmed && self.original.is_some() {
+            Self { tracking: Tracking::None, ..self }
+        } else {
+            // Not tracked: the next packet is the first that conntrack sees.
+            Self::UNSEEN
+        }
+    }
+
     /// Before conntrack has seen it.
     pub(crate) const UNSEEN: Self = Self {
         tracking: Tracking::None,
@@ -125,6 +238,7 @@ impl Connection {
         zone: 0,
         seen_reply: false,
         confirmed: false,
+        assured: false,
         original: None,
         destination_nat: None,
         source_nat: None,

@@ -21,7 +21,8 @@ pub enum Field {
     Source,
     /// The source port.
     SourcePort,
-    /// Something that cannot be judged: 0 for "does not happen", 1 for "happens".
+    /// Something that cannot be judged: 0 for "does not happen", anything else for "happens"; or a
+    /// number that is not known.
     Unknown(u16),
 }
 
@@ -37,7 +38,7 @@ impl Field {
                 Family::Ipv4 => 0xffff_ffff,
                 Family::Ipv6 => u128::MAX,
             },
-            Self::Unknown(_) => 1,
+            Self::Unknown(_) => u128::MAX,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Diagram {
 
     /// Those for which a thing that cannot be judged happens.
     pub fn unknown(&mut self, number: u16) -> PacketSet {
-        self.ranges(Field::Unknown(number), &[(1, 1)])
+        self.ranges(Field::Unknown(number), &[(1, u128::MAX)])
     }
 
     /// Packets that are in the set whatever the unknowns turn out to be.

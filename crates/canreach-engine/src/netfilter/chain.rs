@@ -1,0 +1,403 @@
+//! The chain interpreter of nftables: rules in order, jumps and returns, for all packets at once.
+//!
+//! *Kernel:* `nft_do_chain` (net/netfilter/nf_tables_core.c).
+
+use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
+use std::rc::Rc;
+
+use canreach_snapshot::ChainKind;
+use canreach_snapshot::nft::{self, expr::NfVerdict};
+
+use crate::host::Host;
+use crate::netfilter::hook::{HookPlace, Neutral, NfLost, NfStop, Open, Strand, push_open};
+use crate::netfilter::register::{Registers, Tester};
+use crate::netfilter::unknown::{Cause, Unknowns};
+use crate::netfilter::view::View;
+use crate::packet::diagram::{Diagram, FixedHasher};
+use crate::packet::packet_set::PacketSet;
+use crate::{DropReason, NfSubject, UnknownReason};
+
+/// How deep chains may call each other (`NFT_JUMP_STACK_SIZE`; the kernel refuses deeper ones).
+const MAX_DEPTH: usize = 16;
+/// The most rules that are evaluated at one hook.
+const MAX_STEPS: u32 = 1 << 22;
+/// The most ways packets may look at once.
+const MAX_STRANDS: usize = 1 << 10;
+/// After so many pieces, what left is taken off what is still there.
+const MAX_PIECES: u32 = 32;
+
+/// What one walk through a hook needs and gathers.
+pub(crate) struct Evaluation<'e, 'h, 'a> {
+    pub(crate) host: &'h Host<'a>,
+    pub(crate) sets: &'e mut Diagram,
+    pub(crate) unknowns: &'e mut Unknowns,
+    pub(crate) place: HookPlace,
+    pub(crate) neutral: &'e Neutral,
+    pub(crate) stopped: Vec<(Strand, NfStop)>,
+    pub(crate) lost: Vec<(Strand, NfLost)>,
+    /// In order: packets that a rule accepted.
+    pub(crate) accepted: Vec<(PacketSet, NfSubject)>,
+    /// Chains that are known to do nothing to some packets.
+    /// The type of the base chain that runs.
+    pub(crate) kind: ChainKind,
+    idle: HashSet<(usize, usize, PacketSet, Rc<View>), BuildHasherDefault<FixedHasher>>,
+    steps: u32,
+}
+
+/// What came out of a chain, beside what was stopped.
+#[derive(Debug, Default)]
+pub(crate) struct ChainResult {
+    /// Accepted: they leave the base chain.
+    pub(crate) accepted: Vec<Open>,
+    /// They reached the end, or returned.
+    pub(crate) ended: Vec<Open>,
+}
+
+/// Packets on their way through one rule.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) set: PacketSet,
+    pub(crate) view: Rc<View>,
+    pub(crate) registers: Registers,
+    /// They look different from how they entered the rule.
+    pub(crate) changed: bool,
+}
+
+/// What a rule makes of packets. What is in none of the lists goes to the next rule as it was.
+#[derive(Debug, Default)]
+pub(crate) struct RuleResult {
+    /// They go to the next rule, and look different.
+    pub(crate) changed: Vec<Open>,
+    /// They leave the rule with a verdict.
+    pub(crate) decided: Vec<(Open, Decision)>,
+}
+
+/// How packets leave a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// By this verdict.
+    Verdict(NfVerdict),
+    /// Stopped, with this reason and answer.
+    Stop(DropReason, Option<crate::netfilter::hook::RejectAnswer>),
+    /// Nobody knows.
+    Lost(UnknownReason),
+}
+
+/// Packets in a chain that look alike: what entered the last batch of rules, less what left since.
+struct Waiting {
+    base: PacketSet,
+    gone: PacketSet,
+    pieces: u32,
+    view: Rc<View>,
+}
+
+impl Waiting {
+    /// What is left, as one set.
+    fn settle(&mut self, sets: &mut Diagram) -> PacketSet {
+        if !self.gone.is_empty() {
+            self.base = sets.difference(self.base, self.gone);
+            self.gone = PacketSet::NONE;
+            self.pieces = 0;
+        }
+        self.base
+    }
+
+    /// Takes packets off. Most of the time what left is small, and what is there large.
+    fn take(&mut self, sets: &mut Diagram, set: PacketSet) {
+        self.gone = sets.or(self.gone, set);
+        self.pieces += 1;
+        if self.pieces >= MAX_PIECES {
+            self.settle(sets);
+        }
+    }
+}
+
+impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
+    pub(crate) fn new(
+        host: &'h Host<'a>,
+        sets: &'e mut Diagram,
+        unknowns: &'e mut Unknowns,
+        place: HookPlace,
+        neutral: &'e Neutral,
+    ) -> Self {
+        Self {
+            host,
+            sets,
+            unknowns,
+            place,
+            neutral,
+            stopped: Vec::new(),
+            lost: Vec::new(),
+            accepted: Vec::new(),
+            kind: ChainKind::Filter,
+            idle: HashSet::default(),
+            steps: 0,
+        }
+    }
+
+    /// Records that packets are stopped.
+    pub(crate) fn stop(&mut self, set: PacketSet, view: &Rc<View>, stop: NfStop) {
+        if !set.is_empty() {
+            let strand = Strand { set, view: View::clone(view), by: None };
+            self.stopped.push((strand, stop));
+        }
+    }
+
+    /// Something with two outcomes that may differ each time it is asked.
+    pub(crate) fn chance(&mut self, reason: UnknownReason, subject: NfSubject) -> PacketSet {
+        let cause = Cause { reason, subject: Some(subject) };
+        let variable = self.unknowns.fresh(cause, 0, 1);
+        Unknowns::happens(self.sets, variable)
+    }
+
+    /// For tests of registers.
+    pub(crate) const fn tester(&mut self, subject: NfSubject) -> Tester<'_> {
+        Tester { sets: self.sets, unknowns: self.unknowns, subject }
+    }
+
+    /// A base chain of nftables: packets that are accepted, and those its policy decides on.
+    pub(crate) fn run_nft_base(
+        &mut self,
+        table: usize,
+        chain: usize,
+        open: Open,
+    ) -> (Vec<Open>, Vec<Open>) {
+        let mut result = ChainResult::default();
+        let ended = self.run_chain(table, chain, open, 0, &mut result.accepted);
+        (result.accepted, ended)
+    }
+
+    /// Runs a chain. Returns what reaches its end or returns from it.
+    fn run_chain(
+        &mut self,
+        table: usize,
+        chain: usize,
+        open: Open,
+        depth: usize,
+        accepted: &mut Vec<Open>,
+    ) -> Vec<Open> {
+        let Some(rules) = self.host.ruleset().nft_chain(table, chain).map(|chain| &chain.rules)
+        else {
+            return vec![open];
+        };
+        if rules.is_empty() {
+            return vec![open];
+        }
+        let key = (table, chain, open.set, Rc::clone(&open.view));
+        if self.idle.contains(&key) {
+            return vec![open];
+        }
+        if depth > MAX_DEPTH {
+            self.unknowns.breach();
+            return vec![open];
+        }
+        let marks = (accepted.len(), self.stopped.len(), self.lost.len());
+        let ended = self.run_rules((table, chain), rules, open, depth, accepted);
+        let unmoved = marks == (accepted.len(), self.stopped.len(), self.lost.len());
+        if let ([only], true) = (ended.as_slice(), unmoved)
+            && only.set == key.2
+            && only.view == key.3
+        {
+            self.idle.insert(key);
+        }
+        ended
+    }
+
+    fn run_rules(
+        &mut self,
+        (table, chain): (usize, usize),
+        rules: &'a [nft::Rule],
+        open: Open,
+        depth: usize,
+        accepted: &mut Vec<Open>,
+    ) -> Vec<Open> {
+        let mut waiting =
+            vec![Waiting { base: open.set, gone: PacketSet::NONE, pieces: 0, view: open.view }];
+        let mut ended: Vec<Open> = Vec::new();
+        for (rule_index, rule) in rules.iter().enumerate() {
+            let subject = NfSubject::NftRule { table, chain, rule: rule_index };
+            if self.neutral.has(subject) {
+                continue;
+            }
+            let mut added: Vec<Open> = Vec::new();
+            for strand in &mut waiting {
+                self.steps += 1;
+                if strand.base.is_empty() {
+                    continue;
+                }
+                let result = self.run_rule(table, &rule.exprs, subject, strand);
+                for open in result.changed {
+                    strand.take(self.sets, open.set);
+                    push_open(self.sets, &mut added, open.set, open.view);
+                }
+                for (open, decision) in result.decided {
+                    let back =
+                        self.decide((table, subject), open.clone(), decision, depth, accepted);
+                    let mut left = open.set;
+                    for open in back.on {
+                        if open.view == strand.view {
+                            left = self.sets.difference(left, open.set);
+                        } else {
+                            push_open(self.sets, &mut added, open.set, open.view);
+                        }
+                    }
+                    strand.take(self.sets, left);
+                    for open in back.ended {
+                        push_open(self.sets, &mut ended, open.set, open.view);
+                    }
+                }
+            }
+            self.join(&mut waiting, added);
+            if self.steps > MAX_STEPS || waiting.len() > MAX_STRANDS {
+                self.unknowns.breach();
+                return Vec::new();
+            }
+        }
+        for mut strand in waiting {
+            let set = strand.settle(self.sets);
+            push_open(self.sets, &mut ended, set, strand.view);
+        }
+        ended
+    }
+
+    /// Puts packets that look different now among those that wait for the next rule.
+    fn join(&mut self, waiting: &mut Vec<Waiting>, added: Vec<Open>) {
+        if added.is_empty() {
+            return;
+        }
+        for open in added {
+            match waiting.iter_mut().find(|strand| strand.view == open.view) {
+                Some(strand) => {
+                    strand.settle(self.sets);
+                    strand.base = self.sets.or(strand.base, open.set);
+                }
+                None => waiting.push(Waiting {
+                    base: open.set,
+                    gone: PacketSet::NONE,
+                    pieces: 0,
+                    view: open.view,
+                }),
+            }
+        }
+        for strand in waiting.iter_mut() {
+            strand.settle(self.sets);
+        }
+        waiting.retain(|strand| !strand.base.is_empty());
+    }
+
+    fn run_rule(
+        &mut self,
+        table: usize,
+        exprs: &'a [nft::Expr],
+        subject: NfSubject,
+        strand: &Waiting,
+    ) -> RuleResult {
+        let mut result = RuleResult::default();
+        let mut open = vec![State {
+            set: strand.base,
+            view: Rc::clone(&strand.view),
+            registers: Registers::default(),
+            changed: false,
+        }];
+        for expr in exprs {
+            let mut next = Vec::with_capacity(1);
+            for state in open {
+                self.step((table, subject), expr, state, &mut next, &mut result);
+            }
+            open = next;
+            if open.is_empty() {
+                break;
+            }
+        }
+        for state in open {
+            if state.changed {
+                result.changed.push(Open { set: state.set, view: state.view });
+            }
+        }
+        // Packets that left before are still in the base.
+        if !strand.gone.is_empty() {
+            for open in
+                result.changed.iter_mut().chain(result.decided.iter_mut().map(|(open, _)| open))
+            {
+                open.set = self.sets.difference(open.set, strand.gone);
+            }
+        }
+        result.changed.retain(|open| !open.set.is_empty());
+        result.decided.retain(|(open, _)| !open.set.is_empty());
+        result
+    }
+
+    /// Carries out how packets left a rule.
+    fn decide(
+        &mut self,
+        (table, subject): (usize, NfSubject),
+        open: Open,
+        decision: Decision,
+        depth: usize,
+        accepted: &mut Vec<Open>,
+    ) -> Back {
+        let mut back = Back::default();
+        let verdict = match decision {
+            Decision::Verdict(verdict) => verdict,
+            Decision::Stop(reason, answer) => {
+                self.stop(open.set, &open.view, NfStop { subject, reason, answer });
+                return back;
+            }
+            Decision::Lost(reason) => {
+                let strand = Strand { set: open.set, view: View::clone(&open.view), by: None };
+                self.lost.push((strand, NfLost { subject, reason }));
+                return back;
+            }
+        };
+        match verdict {
+            NfVerdict::Accept => {
+                self.accepted.push((open.set, subject));
+                push_open(self.sets, accepted, open.set, open.view);
+            }
+            NfVerdict::Drop | NfVerdict::Stolen => {
+                let reason = DropReason::FwDrop;
+                self.stop(open.set, &open.view, NfStop { subject, reason, answer: None });
+            }
+            NfVerdict::Queue { .. } => {
+                // A program says accept or drop; where none listens, the kernel does.
+                let chance = self.chance(UnknownReason::UserSpace, subject);
+                let pass = self.sets.and(open.set, chance);
+                let drop = self.sets.difference(open.set, pass);
+                let reason = DropReason::FwDrop;
+                self.stop(drop, &open.view, NfStop { subject, reason, answer: None });
+                self.accepted.push((pass, subject));
+                push_open(self.sets, accepted, pass, open.view);
+            }
+            NfVerdict::Continue | NfVerdict::Break => back.on.push(open),
+            NfVerdict::Return => back.ended.push(open),
+            NfVerdict::Jump(name) => match self.host.ruleset().nft_chain_named(table, &name) {
+                Some(chain) => back.on = self.run_chain(table, chain, open, depth + 1, accepted),
+                None => self.lose(open, subject),
+            },
+            NfVerdict::Goto(name) => match self.host.ruleset().nft_chain_named(table, &name) {
+                Some(chain) => {
+                    back.ended = self.run_chain(table, chain, open, depth + 1, accepted);
+                }
+                None => self.lose(open, subject),
+            },
+            NfVerdict::Other(_) => self.lose(open, subject),
+        }
+        back
+    }
+
+    /// A chain that was not read, or a number that has no meaning here.
+    fn lose(&mut self, open: Open, subject: NfSubject) {
+        let strand = Strand { set: open.set, view: View::clone(&open.view), by: None };
+        self.lost.push((strand, NfLost { subject, reason: UnknownReason::NotModelled }));
+    }
+}
+
+/// Where packets go on after a verdict.
+#[derive(Debug, Default)]
+struct Back {
+    /// At the next rule.
+    on: Vec<Open>,
+    /// Behind the end of the chain.
+    ended: Vec<Open>,
+}
