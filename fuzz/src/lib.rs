@@ -9,26 +9,30 @@ pub mod random;
 
 use std::net::IpAddr;
 
+use canreach_collect::netlink::attr::{Attribute, Attributes};
 use canreach_collect::netlink::datagram::{Origin, Row, rows};
+use canreach_collect::netlink::nft;
 use canreach_engine::audience::{ListenerReach, classify};
 use canreach_engine::reference::walk;
 use canreach_engine::{AddressSet, Arrival, Fate, Host, Packet, Question, address_choice, answer};
+use canreach_snapshot::nft::{Chain, Handle, Rule, Ruleset, Table};
 use canreach_snapshot::redact::AddressMap;
-use canreach_snapshot::{Family, Machine, Netns, Port, Proto, Snapshot};
+use canreach_snapshot::{Family, Machine, Netns, NfFamily, Port, Proto, Snapshot};
 
 /// A target: any bytes in.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its seeds.
-pub const TARGETS: [(&str, Target); 3] = [
+pub const TARGETS: [(&str, Target); 4] = [
     ("netlink_attr", netlink_attr),
+    ("nft_expr", nft_expr),
     ("snapshot_load", snapshot_load),
     ("two_answers", two_answers),
 ];
 
 /// The targets whose findings are always mistakes. `two_answers` also finds where the two differ on
 /// what no kernel shows (a route without a link), so it is run by name.
-pub const EVERY_TIME: [&str; 2] = ["netlink_attr", "snapshot_load"];
+pub const EVERY_TIME: [&str; 3] = ["netlink_attr", "nft_expr", "snapshot_load"];
 
 /// The folder of a target's seeds. Both that read files share theirs.
 #[must_use]
@@ -50,6 +54,7 @@ pub fn netlink_attr(bytes: &[u8]) {
         _ => Origin::Netfilter,
     };
     let mut netns = Netns::default();
+    let mut parts = Vec::new();
     for row in rows(origin, datagram).flatten() {
         match row {
             Row::Link(link) => netns.links.push(*link),
@@ -59,11 +64,41 @@ pub fn netlink_attr(bytes: &[u8]) {
             Row::Neighbor(neighbor) => netns.neighbors.push(neighbor),
             Row::Nexthop(nexthop) => netns.nexthops.push(nexthop),
             Row::Socket(socket) => netns.sockets.push(*socket),
-            Row::Chain(chain) => netns.firewall.chains.push(chain),
+            Row::Nft(part) => parts.push(*part),
             Row::Error(..) => {}
         }
     }
-    // What was decoded can be written down, and is the same when read.
+    netns.firewall.nft = Some(nft::assemble(parts));
+    written_and_read(netns);
+}
+
+/// Expressions of a rule, in a chain of the family that the first byte says.
+pub fn nft_expr(bytes: &[u8]) {
+    let Some((number, list)) = bytes.split_first() else { return };
+    let family = [NfFamily::Ip, NfFamily::Ip6, NfFamily::Inet, NfFamily::Netdev];
+    let family = family[usize::from(*number) % family.len()];
+    let decode = |attribute: Attribute<'_>| nft::decode_expr(attribute.nested(), family);
+    let exprs: Vec<_> =
+        Attributes::new(list).flatten().filter_map(|attribute| decode(attribute).ok()).collect();
+    let rule = Rule { handle: Handle(1), exprs, comment: None };
+    let chain = Chain { name: "c".to_owned(), handle: Handle(2), base: None, rules: vec![rule] };
+    let table = Table {
+        family,
+        name: "t".to_owned(),
+        handle: Handle(3),
+        dormant: false,
+        chains: vec![chain],
+        sets: Vec::new(),
+        objects: Vec::new(),
+        flowtables: Vec::new(),
+    };
+    let mut netns = Netns::default();
+    netns.firewall.nft = Some(Ruleset { generation: None, tables: vec![table] });
+    written_and_read(netns);
+}
+
+/// What was decoded can be written down, and is the same when read.
+fn written_and_read(netns: Netns) {
     let snapshot = Snapshot {
         machine: Machine::default(),
         namespaces: vec![netns],
@@ -228,6 +263,8 @@ fn packets(netns: &Netns) -> Vec<Packet> {
 
 #[cfg(test)]
 mod tests {
+    use canreach_collect::netlink::nft::Part;
+
     use super::*;
     use crate::random::Random;
 
@@ -267,12 +304,20 @@ mod tests {
                     Row::Neighbor(_) => "neighbour",
                     Row::Nexthop(_) => "nexthop",
                     Row::Socket(_) => "socket",
-                    Row::Chain(_) => "chain",
+                    Row::Nft(part) => match *part {
+                        Part::Table(..) => "table",
+                        Part::Chain(..) => "chain",
+                        Part::Rule(..) => "rule",
+                        Part::Set(..) => "set",
+                        Part::Elements(..) => "elements",
+                        Part::Object(..) => "object",
+                        Part::Flowtable(..) => "flowtable",
+                    },
                     Row::Error(..) => "error",
                 });
             }
         }
-        assert_eq!(kinds.len(), 9, "{kinds:?}");
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
     }
 
     #[test]

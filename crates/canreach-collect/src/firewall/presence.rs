@@ -1,5 +1,6 @@
 //! Which packet filters are loaded, and what stands in for that where it cannot be read.
 
+use canreach_snapshot::nft::Ruleset;
 use canreach_snapshot::{Family, Firewall, Gap, GapReason, GapSubject};
 
 use super::legacy;
@@ -42,6 +43,7 @@ pub(crate) fn read(gaps: &mut Vec<Gap>) -> Firewall {
 fn read_nft(firewall: &mut Firewall, modules: &KernelModules, gaps: &mut Vec<Gap>) {
     // Asking would load the module. What is not loaded has no rules.
     if modules.presence("nf_tables") == Presence::Absent {
+        firewall.nft = Some(Ruleset::default());
         return;
     }
     let ruleset = NetlinkSocket::open(NetlinkFamily::Netfilter)
@@ -51,10 +53,13 @@ fn read_nft(firewall: &mut Firewall, modules: &KernelModules, gaps: &mut Vec<Gap
         Ok(ruleset) => {
             let ruleset = ruleset.unwrap_or_default();
             firewall.nft_generation = ruleset.generation;
-            firewall.chains = ruleset.chains;
+            firewall.chains = nft::hooked_chains(&ruleset);
+            firewall.nft = Some(ruleset);
         }
         // A kernel without netfilter's sockets has no nftables either.
-        Err(error) if error.reason() == GapReason::Unsupported => {}
+        Err(error) if error.reason() == GapReason::Unsupported => {
+            firewall.nft = Some(Ruleset::default());
+        }
         Err(error) => gaps.push(error.gap(GapSubject::NftRuleset)),
     }
 }

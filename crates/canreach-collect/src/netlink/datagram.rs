@@ -1,9 +1,7 @@
 //! Any datagram, decoded by whichever decoder its messages ask for. For captured or made-up bytes:
 //! reading a machine knows what it asked for, and uses the decoders one by one.
 
-use canreach_snapshot::{
-    Address, HookedChain, Link, Neighbor, NexthopObject, PolicyRule, Proto, Route, Socket,
-};
+use canreach_snapshot::{Address, Link, Neighbor, NexthopObject, PolicyRule, Proto, Route, Socket};
 
 use super::attr::Malformed;
 use super::message::{self, Message, Messages};
@@ -37,8 +35,8 @@ pub enum Row {
     Nexthop(NexthopObject),
     /// SOCK_DIAG_BY_FAMILY.
     Socket(Box<Socket>),
-    /// NFT_MSG_NEWCHAIN.
-    Chain(HookedChain),
+    /// A message of nftables.
+    Nft(Box<nft::Part>),
     /// NLMSG_ERROR, with the kernel's own words where it gave some.
     Error(i32, Option<String>),
 }
@@ -75,11 +73,6 @@ fn row(origin: Origin, message: &Message<'_>) -> Result<Option<Row>, Malformed> 
             }
             _ => None,
         },
-        // Numbers go by object: new, get, delete.
-        Origin::Netfilter => match message.kind.wrapping_add(1) {
-            nft::GET_CHAIN => nft::decode_chain(message)?.map(Row::Chain),
-            nft::GET_TABLE => nft::decode_dormant(message)?.and(None),
-            _ => None,
-        },
+        Origin::Netfilter => nft::decode(message)?.map(|part| Row::Nft(Box::new(part))),
     })
 }

@@ -16,7 +16,7 @@ pub(crate) mod address;
 pub(crate) mod link;
 pub(crate) mod neighbor;
 pub(crate) mod nexthop;
-pub(crate) mod nft;
+pub mod nft;
 pub(crate) mod policy_rule;
 pub(crate) mod route;
 pub mod sock_diag;

@@ -93,14 +93,28 @@ impl NetlinkSocket {
         payload: &[u8],
         mut decode: impl FnMut(&Message<'_>) -> Result<Option<Row>, Malformed>,
     ) -> (Vec<Row>, Option<ReadError>) {
+        self.dump_many(operation, kind, payload, |message, rows| {
+            rows.extend(decode(message)?);
+            Ok(())
+        })
+    }
+
+    /// As [`Self::dump`], where one message holds many rows: `decode` appends them.
+    pub(crate) fn dump_many<Row>(
+        &mut self,
+        operation: &'static str,
+        kind: u16,
+        payload: &[u8],
+        mut decode: impl FnMut(&Message<'_>, &mut Vec<Row>) -> Result<(), Malformed>,
+    ) -> (Vec<Row>, Option<ReadError>) {
         let mut rows = Vec::new();
         for _ in 0..ATTEMPTS {
             rows.clear();
             let mut malformed = None;
-            let end = self.dump_once(operation, kind, payload, |message| match decode(message) {
-                Ok(Some(row)) => rows.push(row),
-                Ok(None) => {}
-                Err(source) => malformed = Some(source),
+            let end = self.dump_once(operation, kind, payload, |message| {
+                if let Err(source) = decode(message, &mut rows) {
+                    malformed = Some(source);
+                }
             });
             match end {
                 Ok(DumpEnd::Interrupted | DumpEnd::Truncated) => {}

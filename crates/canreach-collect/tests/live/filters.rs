@@ -1,30 +1,15 @@
 //! What packet filters are loaded.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use canreach_collect::{NetnsChoice, Scope, collect};
 use canreach_snapshot::{
     ChainKind, ChainPolicy, Firewall, GapReason, GapSubject, HookedChain, NfFamily, NfHook,
 };
 
-use crate::namespace::{Namespace, everything, gaps, skip};
+use crate::namespace::{Namespace, everything, gaps};
 
 /// Runs a program inside with some input. `false`, and the reason printed, where it cannot be run.
 fn run(namespace: &Namespace, program: &[&str], input: &str) -> bool {
-    let mut command = Command::new("nsenter");
-    let pid = namespace.pid().0.to_string();
-    command.args(["--net", "--target", &pid]).args(program);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("nsenter comes with unshare");
-    // A program that cannot be started does not read.
-    let _ = child.stdin.take().expect("it was piped").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("it was started");
-    if !output.status.success() {
-        let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-        skip(&format!("{program:?}: {}", reason.trim()));
-    }
-    output.status.success()
+    namespace.output(program, input).is_some()
 }
 
 #[test]

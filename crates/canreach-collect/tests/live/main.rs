@@ -8,6 +8,7 @@ mod filters;
 mod links;
 mod namespace;
 mod namespaces;
+mod nft;
 mod routes;
 mod rules;
 mod sockets;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
@@ -70,6 +70,31 @@ impl Namespace {
         input.write_all(commands.as_bytes()).expect("ip reads them");
         drop(input);
         assert!(ip.wait().expect("it was started").success(), "{commands}");
+    }
+
+    /// Runs a program inside, with some input.
+    pub(crate) fn run(&self, program: &[&str], input: &str) -> Output {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &self.pid().0.to_string()]).args(program);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("nsenter comes with unshare");
+        let mut stdin = child.stdin.take().expect("it was piped");
+        std::thread::scope(|scope| {
+            // A program that cannot be started does not read.
+            scope.spawn(move || stdin.write_all(input.as_bytes()));
+            child.wait_with_output().expect("it was started")
+        })
+    }
+
+    /// The same, for what must succeed. `None`, and the reason printed, where it does not.
+    pub(crate) fn output(&self, program: &[&str], input: &str) -> Option<String> {
+        let output = self.run(program, input);
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+            skip(&format!("{program:?}: {}", reason.trim()));
+            return None;
+        }
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Does something on a thread inside.
