@@ -142,6 +142,7 @@ impl Redaction<'_> {
     fn firewall(&mut self, firewall: &mut Firewall) {
         // Rules name addresses, links and people; they are not exchanged yet, so they go.
         firewall.nft = None;
+        firewall.xt_tables.clear();
         for chain in &mut firewall.chains {
             chain.table = self.names.filter(&chain.table);
             chain.name = self.names.filter(&chain.name);

@@ -1,24 +1,27 @@
-//! Tables of iptables-legacy and ip6tables-legacy, and whether each lets every packet pass.
+//! Tables of iptables-legacy and ip6tables-legacy: their rules, and whether each lets every packet
+//! pass.
 //!
 //! A table that is registered holds its built-in chains, which filter nothing by themselves. The
 //! kernel gives out the whole table as one block (`IPT_SO_GET_ENTRIES`); where each chain starts
 //! and where its policy stands comes before it (`IPT_SO_GET_INFO`). A chain that starts at its
 //! policy has no rules. The structures are those of include/uapi/linux/netfilter/x_tables.h,
 //! netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h.
+//!
+//! Asking for a table that is not registered would register it: only those are asked for that /proc
+//! lists.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use canreach_snapshot::{Family, Gap, GapSubject, LegacyTable, NfFamily};
+use canreach_snapshot::{Family, Firewall, Gap, GapSubject, LegacyTable, NfFamily, xt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::error::os_reason;
+use crate::netlink::xt::{TableLayout, decode_table};
 use crate::sys;
 
 /// `XT_TABLE_MAXNAMELEN`.
 const NAME: usize = 32;
-/// `struct ipt_getinfo`: name, valid hooks, five starts, five policies, number of entries, size.
-const INFO: usize = NAME + 4 + 20 + 20 + 4 + 4;
 /// `struct ipt_get_entries` up to the entries: name, size, and padding to eight.
 const ENTRIES_HEADER: usize = 40;
 /// `IPT_SO_GET_INFO`, `IP6T_SO_GET_INFO`.
@@ -29,11 +32,13 @@ const GET_ENTRIES: i32 = 65;
 const ACCEPT: i32 = -2;
 /// `struct xt_entry_target`, before the verdict.
 const TARGET_HEADER: usize = 32;
-/// Tables are a few hundred kilobytes at the very most; sizes beyond this are no table's.
-const LARGEST: usize = 64 << 20;
+/// `XT_MAX_TABLE_SIZE` (net/netfilter/x_tables.c): the kernel takes no larger ones.
+const LARGEST: usize = 512 << 20;
+/// A table that is replaced during each of this many reads is given up.
+const ATTEMPTS: u32 = 4;
 
 /// Reads the tables of one family.
-pub(crate) fn read(family: Family, gaps: &mut Vec<Gap>) -> Vec<LegacyTable> {
+pub(crate) fn read(family: Family, firewall: &mut Firewall, gaps: &mut Vec<Gap>) {
     let (file, nf_family) = match family {
         Family::Ipv4 => ("/proc/thread-self/net/ip_tables_names", NfFamily::Ip),
         Family::Ipv6 => ("/proc/thread-self/net/ip6_tables_names", NfFamily::Ip6),
@@ -41,22 +46,23 @@ pub(crate) fn read(family: Family, gaps: &mut Vec<Gap>) -> Vec<LegacyTable> {
     let names = match std::fs::read_to_string(file) {
         Ok(names) => names,
         // The file comes with the module: without, there is no table.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => {
             gaps.push(Gap {
                 subject: GapSubject::LegacyTables(family),
                 reason: os_reason(&error),
                 detail: format!("read {file}: {error}"),
             });
-            return Vec::new();
+            return;
         }
     };
-    let table = |name: &str| LegacyTable {
-        family: nf_family,
-        name: name.to_owned(),
-        idle: open(family).and_then(|socket| is_idle(family, socket.as_fd(), name)).ok(),
-    };
-    names.lines().map(table).collect()
+    for name in names.lines() {
+        let reading = open(family).and_then(|socket| read_table(family, socket.as_fd(), name)).ok();
+        let (idle, table) = reading.unwrap_or_default();
+        let name = name.to_owned();
+        firewall.legacy_tables.push(LegacyTable { family: nf_family, name, idle });
+        firewall.xt_tables.extend(table);
+    }
 }
 
 /// Any socket of the family leads to its tables.
@@ -68,60 +74,75 @@ fn open(family: Family) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-fn is_idle(family: Family, socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
-    let level = match family {
+/// A table, each of whose parts is `None` where the kernel's answer makes no sense.
+fn read_table(
+    family: Family,
+    socket: BorrowedFd<'_>,
+    name: &str,
+) -> io::Result<(Option<bool>, Option<xt::Table>)> {
+    for _ in 0..ATTEMPTS {
+        let layout = read_layout(family, socket, name)?;
+        match read_entries(family, socket, name, &layout) {
+            // It has another size now.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(error) => return Err(error),
+            // Another table of the same size may have taken its place between the two questions.
+            Ok(entries) if read_layout(family, socket, name)? == layout => {
+                let entries = entries.get(ENTRIES_HEADER..).unwrap_or_default();
+                let idle = all_accept(family, &layout, entries);
+                return Ok((idle, decode_table(family, name, &layout, entries)));
+            }
+            Ok(_) => {}
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+}
+
+const fn level(family: Family) -> i32 {
+    match family {
         Family::Ipv4 => libc::SOL_IP,
         Family::Ipv6 => libc::SOL_IPV6,
-    };
-    let named = |length: usize| {
-        let mut buffer = vec![0; length];
-        // The name's last byte stays zero.
-        buffer.iter_mut().zip(name.bytes().take(NAME - 1)).for_each(|(to, from)| *to = from);
-        buffer
-    };
-    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut info = named(INFO);
-    sys::read_socket_option(socket, level, GET_INFO, &mut info)?;
-    let info = TableLayout::read(&info).ok_or_else(malformed)?;
-    if info.size > LARGEST {
-        return Err(malformed());
     }
-    let mut entries = named(ENTRIES_HEADER + info.size);
-    if let Some(size) = entries.get_mut(NAME..NAME + 4) {
-        size.copy_from_slice(&(info.size as u32).to_ne_bytes());
-    }
-    sys::read_socket_option(socket, level, GET_ENTRIES, &mut entries)?;
-    let entries = entries.get(ENTRIES_HEADER..).unwrap_or_default();
-    all_accept(family, &info, entries).ok_or_else(malformed)
 }
 
-/// What `IPT_SO_GET_INFO` says.
-#[derive(Debug)]
-struct TableLayout {
-    /// Where each chain starts and where its policy is.
-    chains: Vec<(usize, usize)>,
-    size: usize,
+/// A buffer that starts with the name of a table.
+fn named(name: &str, length: usize) -> Vec<u8> {
+    let mut buffer = vec![0; length];
+    // The name's last byte stays zero.
+    buffer.iter_mut().zip(name.bytes().take(NAME - 1)).for_each(|(to, from)| *to = from);
+    buffer
 }
 
-impl TableLayout {
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (words, _) = bytes.get(NAME..)?.as_chunks::<4>();
-        let word = |at: usize| words.get(at).map(|word| u32::from_ne_bytes(*word) as usize);
-        let valid = word(0)?;
-        let hooks = (0..5).filter(|hook| valid & 1 << hook != 0);
-        let chains = hooks.map(|hook| Some((word(1 + hook)?, word(6 + hook)?))).collect();
-        Some(Self { chains: Option::from_iter::<Vec<_>>(chains)?, size: word(12)? })
+fn read_layout(family: Family, socket: BorrowedFd<'_>, name: &str) -> io::Result<TableLayout> {
+    let mut bytes = named(name, TableLayout::LENGTH);
+    sys::read_socket_option(socket, level(family), GET_INFO, &mut bytes)?;
+    TableLayout::read(&bytes)
+        .filter(|layout| layout.size() <= LARGEST)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+fn read_entries(
+    family: Family,
+    socket: BorrowedFd<'_>,
+    name: &str,
+    layout: &TableLayout,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = named(name, ENTRIES_HEADER + layout.size());
+    if let Some(size) = bytes.get_mut(NAME..NAME + 4) {
+        size.copy_from_slice(&(layout.size() as u32).to_ne_bytes());
     }
+    sys::read_socket_option(socket, level(family), GET_ENTRIES, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Whether each chain is its policy alone, and that is ACCEPT. `None` for bytes that are no table.
-fn all_accept(family: Family, info: &TableLayout, entries: &[u8]) -> Option<bool> {
+fn all_accept(family: Family, layout: &TableLayout, entries: &[u8]) -> Option<bool> {
     // `target_offset` follows the address part and a word of flags.
     let target_offset_at = match family {
         Family::Ipv4 => 88,
         Family::Ipv6 => 140,
     };
-    for &(start, policy) in &info.chains {
+    for (start, policy) in layout.chains() {
         if start != policy {
             return Some(false);
         }
@@ -155,31 +176,27 @@ mod tests {
     #[test]
     fn a_chain_is_idle_when_it_is_an_accepting_policy_alone() {
         for family in Family::BOTH {
-            let check = |chains: &[(usize, usize)], verdict, expected| {
-                let info = TableLayout { chains: chains.to_vec(), size: 0 };
-                let judged = all_accept(family, &info, &entry(family, verdict));
+            let check = |chains: &[(u32, u32)], verdict, expected| {
+                let mut words = vec![(1 << chains.len()) - 1];
+                let mut hooks = [[0; 5]; 2];
+                for (hook, &(start, policy)) in chains.iter().enumerate() {
+                    hooks[0][hook] = start;
+                    hooks[1][hook] = policy;
+                }
+                words.extend(hooks.concat());
+                words.extend([1, 0]);
+                let mut bytes = vec![0; NAME];
+                bytes.extend(words.iter().flat_map(|word: &u32| word.to_ne_bytes()));
+                let layout = TableLayout::read(&bytes).unwrap();
+                let judged = all_accept(family, &layout, &entry(family, verdict));
                 assert_eq!(judged, expected, "{family:?} {chains:?} {verdict}");
             };
             check(&[(0, 0)], ACCEPT, Some(true));
             check(&[(0, 0)], -1, Some(false));
             check(&[(0, 152)], ACCEPT, Some(false));
             check(&[], ACCEPT, Some(true));
-            check(&[(usize::MAX, usize::MAX)], ACCEPT, None);
+            check(&[(u32::MAX, u32::MAX)], ACCEPT, None);
             check(&[(170, 170)], ACCEPT, None);
         }
-    }
-
-    #[test]
-    fn information_names_the_chains_of_valid_hooks() {
-        let mut words = vec![0b01010_u32, 1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 6, 1000];
-        let bytes = |words: &[u32]| {
-            let mut bytes = vec![0; NAME];
-            bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
-            bytes
-        };
-        let info = TableLayout::read(&bytes(&words)).unwrap();
-        assert_eq!((info.chains, info.size), (vec![(2, 12), (4, 14)], 1000));
-        words.pop();
-        assert!(TableLayout::read(&bytes(&words)).is_none());
     }
 }

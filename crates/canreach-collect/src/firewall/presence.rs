@@ -31,7 +31,7 @@ pub(crate) fn read(gaps: &mut Vec<Gap>) -> Firewall {
     let known = gaps.len();
     read_nft(&mut firewall, &modules, gaps);
     for family in Family::BOTH {
-        firewall.legacy_tables.extend(legacy::read(family, gaps));
+        legacy::read(family, &mut firewall, gaps);
     }
     if gaps.len() > known {
         let absent = |module: &str| modules.presence(module) == Presence::Absent;

@@ -12,3 +12,4 @@ mod nft;
 mod routes;
 mod rules;
 mod sockets;
+mod xt;

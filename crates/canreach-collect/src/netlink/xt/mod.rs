@@ -15,7 +15,9 @@ mod nat_target;
 mod packet_match;
 mod set;
 mod socket_match;
-pub(crate) mod structure;
-pub(crate) mod target;
+mod structure;
+mod table;
+mod target;
 
 pub use self::decode::{decode_match, decode_target};
+pub use self::table::{TableLayout, decode_table};

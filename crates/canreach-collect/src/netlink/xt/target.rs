@@ -75,7 +75,7 @@ pub(super) fn kind(
 }
 
 /// A verdict of a standard target: `-NF_* - 1`. `None` for jumps, which are offsets in the table.
-pub(crate) fn standard(verdict: i32) -> Option<NfVerdict> {
+pub(super) fn standard(verdict: i32) -> Option<NfVerdict> {
     Some(match verdict {
         0.. => return None,
         -1 => NfVerdict::Drop,
