@@ -52,6 +52,11 @@ pub(crate) struct Unknowns {
 }
 
 impl Unknowns {
+    /// How many there are: their numbers are below this.
+    pub(crate) const fn count(&self) -> usize {
+        self.causes.len()
+    }
+
     /// Why a variable is unknown.
     pub(crate) fn cause(&self, number: u16) -> Option<Cause> {
         self.causes.get(usize::from(number)).map(|(cause, _)| *cause)

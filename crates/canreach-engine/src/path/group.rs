@@ -8,13 +8,77 @@
 use canreach_snapshot::Family;
 
 use crate::host::Host;
+use crate::netfilter::hook::Neutral;
 use crate::path::receive::Walk;
-use crate::{AddressSet, Answer, Arrival, Group, Outcome, Question, Verdict};
+use crate::{
+    AddressSet, Answer, Arrival, Blocker, Group, NfSubject, Outcome, Question, Subject, Verdict,
+};
 
-/// Answers a question about a host.
+/// Answers a question about a host, with everything that would stop a packet.
 #[must_use]
 pub fn answer(host: &Host<'_>, question: &Question) -> Answer {
-    answer_with(&mut Walk::about(host, question), host, question)
+    let mut answer = answer_with(&mut Walk::about(host, question), host, question);
+    for group in answer.groups.iter_mut().take(GROUPS_MAX) {
+        if stopping_rule(group).is_some() {
+            find_blockers(host, question, group);
+        }
+    }
+    answer
+}
+
+/// The most groups whose further blockers are looked for. What comes after is small, and its first
+/// blocker is known.
+const GROUPS_MAX: usize = 16;
+/// The most rules that are set aside one after the other.
+const ROUNDS_MAX: usize = 32;
+
+/// The first rule, or policy of a chain, that stops a group.
+fn stopping_rule(group: &Group) -> Option<(usize, NfSubject)> {
+    group.blockers.iter().enumerate().find_map(|(place, blocker)| match blocker.subject {
+        Some(Subject::Netfilter(rule)) => Some((place, rule)),
+        _ => None,
+    })
+}
+
+/// Sets aside one rule after the other until none is left that stops the group. What a walk finds
+/// behind a rule that stops is only what would be there if the rule were the last: so the rest of the
+/// path is taken from the walk without it.
+fn find_blockers(host: &Host<'_>, question: &Question, group: &mut Group) {
+    let asked = match question.via {
+        Arrival::Link(_) => Question { from: group.sources.clone(), ..question.clone() },
+        Arrival::Local { .. } => question.clone(),
+    };
+    let mut aside = Neutral::default();
+    let mut blockers: Vec<Blocker> = Vec::new();
+    let mut add = |found: &[Blocker]| {
+        for blocker in found {
+            if !blockers.contains(blocker) {
+                blockers.push(blocker.clone());
+            }
+        }
+    };
+    let mut stopped = vec![group.clone()];
+    for _ in 0..ROUNDS_MAX {
+        let mut rules = Vec::new();
+        for group in &stopped {
+            match stopping_rule(group) {
+                Some((place, rule)) => {
+                    add(&group.blockers[..=place]);
+                    rules.push(rule);
+                }
+                None => add(&group.blockers),
+            }
+        }
+        if rules.is_empty() {
+            break;
+        }
+        aside.0.extend(rules);
+        let mut walk = Walk::about(host, &asked);
+        walk.set_aside(&aside);
+        stopped = answer_with(&mut walk, host, &asked).groups;
+    }
+    blockers.sort_by_key(|blocker| blocker.stage);
+    group.blockers = blockers;
 }
 
 /// Answers a question with a walk that may have answered others before.

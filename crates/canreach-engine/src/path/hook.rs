@@ -1,14 +1,130 @@
-//! Hooks where programs and rules look at packets: which of them say something cannot be judged.
+//! Hooks where rules look at packets: what they decide, and what of them could not be read.
 //!
 //! *Kernel:* `nf_hook_slow` (net/netfilter/core.c), for each hook of both families.
-//! *Decides:* a list of doubts; rules themselves are not read yet.
-//! *Reads:* hooked chains, legacy tables, BPF attachments, gaps.
-//! *Not modelled:* rules; conntrack; the order among chains.
+//! *Decides:* who is stopped, by which rule, and what the sender sees; what the others look like.
+//! *Reads:* rules by way of `netfilter`, BPF attachments, gaps.
+//! *Not modelled:* netfilter programs (a doubt says so).
 
 use canreach_snapshot::{AttachPoint, Family, GapSubject, NfFamily, NfHook};
 
 use crate::host::Host;
-use crate::{Doubt, DoubtEffect, Stage, Subject, UnknownReason};
+use crate::netfilter::hook::{HookPlace, HookResult, NfStop, Strand, pass_hook};
+use crate::netfilter::view::View;
+use crate::packet::diagram::FixedMap;
+use crate::packet::packet_set::PacketSet;
+use crate::path::sets::Sets;
+use crate::path::stage::{Finding, Partition};
+use crate::{Doubt, DoubtEffect, Stage, Subject, TheySee, UnknownReason};
+
+/// What rules made of packets at a hook.
+#[derive(Debug, Default)]
+pub(crate) struct HookWalk {
+    /// What they found: disjoint, so that each packet is in one part at the most.
+    pub(crate) partition: Partition,
+    /// The packets as they go on, also those that are stopped: as they were then.
+    pub(crate) strands: Vec<Strand>,
+}
+
+/// What senders see of a stop.
+pub(crate) type Seen = Vec<(PacketSet, Option<TheySee>)>;
+
+/// Sends packets through a hook.
+pub(crate) fn walk_hook(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    (stage, place): (Stage, HookPlace),
+    entering: Vec<Strand>,
+    seen: &mut dyn FnMut(&mut Sets, &Strand, &NfStop) -> Seen,
+) -> HookWalk {
+    let HookResult { passed, stopped, lost } = pass(host, sets, stage, place, entering);
+    let mut partition = Gathered::default();
+    for strand in &passed {
+        if let Some(rule) = strand.by.filter(|_| sets.names_rules) {
+            let finding = Finding::pass(stage, Some(Subject::Netfilter(rule)));
+            partition.add(sets, strand.set, finding);
+        }
+    }
+    for (strand, stop) in &stopped {
+        let subject = sets.names_rules.then_some(Subject::Netfilter(stop.subject));
+        for (set, they_see) in seen(sets, strand, stop) {
+            let set = sets.and(set, strand.set);
+            partition.add(sets, set, Finding::stop(stage, stop.reason, subject.clone(), they_see));
+        }
+    }
+    for (strand, what) in &lost {
+        let subject = Some(Subject::Netfilter(what.subject));
+        let effect = DoubtEffect::MayRedirect;
+        partition.add(sets, strand.set, Finding::doubt(stage, what.reason, effect, subject));
+    }
+    let stopped = stopped.into_iter().map(|(strand, _)| strand);
+    let onward =
+        passed.into_iter().chain(stopped).chain(lost.into_iter().map(|(strand, _)| strand));
+    HookWalk { partition: partition.parts, strands: merge(sets, onward) }
+}
+
+fn pass(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    stage: Stage,
+    place: HookPlace,
+    entering: Vec<Strand>,
+) -> HookResult {
+    let mut unknowns = std::mem::take(&mut sets.unknowns);
+    let neutral = std::mem::take(&mut sets.neutral);
+    let result = pass_hook(host, sets, &mut unknowns, place, entering, &neutral);
+    sets.met_at.resize(unknowns.count().max(sets.met_at.len()), stage);
+    sets.unknowns = unknowns;
+    sets.neutral = neutral;
+    result
+}
+
+/// Parts of a partition, those with one finding as one.
+#[derive(Debug, Default)]
+struct Gathered {
+    parts: Partition,
+    numbers: FixedMap<Finding, usize>,
+}
+
+impl Gathered {
+    fn add(&mut self, sets: &mut Sets, set: PacketSet, finding: Finding) {
+        if set.is_empty() {
+            return;
+        }
+        if let Some(number) = self.numbers.get(&finding) {
+            let known = &mut self.parts[*number].0;
+            *known = sets.or(*known, set);
+        } else {
+            self.numbers.insert(finding.clone(), self.parts.len());
+            self.parts.push((set, finding));
+        }
+    }
+}
+
+/// Packets that look alike are one strand, whatever let them pass.
+pub(crate) fn merge(sets: &mut Sets, strands: impl IntoIterator<Item = Strand>) -> Vec<Strand> {
+    let mut merged: Vec<Strand> = Vec::new();
+    let mut numbers: FixedMap<View, usize> = FixedMap::default();
+    for strand in strands {
+        if strand.set.is_empty() {
+            continue;
+        }
+        if let Some(number) = numbers.get(&strand.view) {
+            let known = &mut merged[*number].set;
+            *known = sets.or(*known, strand.set);
+        } else {
+            numbers.insert(strand.view.clone(), merged.len());
+            merged.push(Strand { by: None, ..strand });
+        }
+    }
+    merged
+}
+
+/// Whether any rule is loaded that was read.
+pub(crate) fn has_rules(host: &Host<'_>) -> bool {
+    let firewall = &host.netns().firewall;
+    !firewall.xt_tables.is_empty()
+        || firewall.nft.as_ref().is_some_and(|ruleset| ruleset.hooked().next().is_some())
+}
 
 /// Doubts about one hook of one family. `effect` is what rules there could do to a packet.
 pub(crate) fn hook_doubts(
@@ -23,7 +139,7 @@ pub(crate) fn hook_doubts(
     doubts
 }
 
-/// Doubts about the rules and programs that are known to be there.
+/// Doubts about the rules and programs that are known to be there, and were not read.
 pub(crate) fn rule_doubts(
     host: &Host<'_>,
     family: Family,
@@ -37,7 +153,8 @@ pub(crate) fn rule_doubts(
     let mut add = |reason, effect, subject| {
         doubts.push(Doubt { stage, reason, effect, subject: Some(subject) });
     };
-    for (index, chain) in netns.firewall.chains.iter().enumerate() {
+    let unread = netns.firewall.nft.is_none();
+    for (index, chain) in netns.firewall.chains.iter().enumerate().filter(|_| unread) {
         let sees = match chain.family {
             NfFamily::Inet => true,
             NfFamily::Ip => family == Family::Ipv4,
@@ -54,8 +171,12 @@ pub(crate) fn rule_doubts(
             NfFamily::Ip6 => family == Family::Ipv6,
             NfFamily::Inet | NfFamily::Arp | NfFamily::Bridge | NfFamily::Netdev => false,
         };
-        if let Some(could) =
-            legacy_effect(&table.name, stage, effect).filter(|_| sees && table.idle != Some(true))
+        let same = |read: &canreach_snapshot::xt::Table| {
+            read.family == table.family && read.name == table.name
+        };
+        let was_read = netns.firewall.xt_tables.iter().any(same);
+        if let Some(could) = legacy_effect(&table.name, stage, effect)
+            .filter(|_| sees && !was_read && table.idle != Some(true))
         {
             add(not_modelled, could, Subject::LegacyTable(index));
         }
@@ -67,7 +188,6 @@ pub(crate) fn rule_doubts(
     }
     doubts
 }
-
 /// Doubts about rules that could not be read.
 pub(crate) fn rule_gap_doubts(
     host: &Host<'_>,

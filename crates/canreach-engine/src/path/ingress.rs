@@ -26,7 +26,8 @@ pub(crate) fn ingress(host: &Host<'_>, arrival: &Link) -> Finding {
     let mut add = |reason, effect, subject| {
         doubts.push(Doubt { stage, reason, effect, subject: Some(subject) });
     };
-    for (index, chain) in netns.firewall.chains.iter().enumerate() {
+    let unread = netns.firewall.nft.is_none();
+    for (index, chain) in netns.firewall.chains.iter().enumerate().filter(|_| unread) {
         let by_name =
             |name: &String| host.link_named(name).is_some_and(|link| passes(link.ifindex));
         let effect = match (chain.family, chain.hook) {

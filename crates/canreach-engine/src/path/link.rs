@@ -17,11 +17,11 @@ use canreach_snapshot::{
 use crate::AddressSet;
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, Term, WayKind};
-use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::hook::gap_doubts;
 use crate::path::reply::{AnswerKey, flows, is_source, link_local_sources};
 use crate::path::route_input::{Origin, RouteInput, is_broadcast_of, route_input};
+use crate::path::sets::Sets;
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -38,7 +38,7 @@ pub(crate) struct LinkInput {
 /// The link stage. `routed` is what input routing says of the packets asked about.
 pub(crate) fn link_input(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     routed: &RouteInput,
 ) -> LinkInput {
@@ -109,7 +109,7 @@ pub(crate) fn link_input(
 /// anything is sent (`tcp_v4_connect`).
 fn refused_by_client(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     (proto, to): (Proto, IpAddr),
     link: Ifindex,
 ) -> PacketSet {
@@ -127,7 +127,7 @@ fn refused_by_client(
 /// What senders see when the link does not carry what they send.
 pub(crate) fn seen_cut_off(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     (proto, to): (Proto, IpAddr),
     link: Ifindex,
 ) -> Vec<(PacketSet, TheySee)> {
@@ -142,7 +142,7 @@ pub(crate) fn seen_cut_off(
 /// What senders see when nobody on the link answers for the address: their own kernel says so, or
 /// that of the router before us.
 pub(crate) fn seen_unresolved(
-    sets: &mut Diagram,
+    sets: &mut Sets,
     proto: Proto,
     to: IpAddr,
 ) -> Vec<(PacketSet, TheySee)> {
@@ -180,7 +180,7 @@ fn silent(subject: Option<Subject>) -> Finding {
 /// Who has the address, tell the sender: asked by neighbours themselves, and by a router for others.
 fn arp(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     (around, routed): (&[Prefix], &RouteInput),
     found: &mut LinkInput,
@@ -206,7 +206,7 @@ fn arp(
 /// question, `routed` what it says of the packets.
 fn ask(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     (routed, asks): (&RouteInput, &RouteInput),
     (within, sender): (PacketSet, Option<u128>),
@@ -252,13 +252,13 @@ fn ask(
 }
 
 /// The packets that input routing stops, or sends on.
-fn stopped(sets: &mut Diagram, routed: &RouteInput) -> PacketSet {
+fn stopped(sets: &mut Sets, routed: &RouteInput) -> PacketSet {
     let at_route = stopped_at(sets, routed, Stage::Route);
     let at_forward = stopped_at(sets, routed, Stage::Forward);
     sets.or(at_route, at_forward)
 }
 
-fn stopped_at(sets: &mut Diagram, routed: &RouteInput, stage: Stage) -> PacketSet {
+fn stopped_at(sets: &mut Sets, routed: &RouteInput, stage: Stage) -> PacketSet {
     let mut stopped = PacketSet::NONE;
     for (set, finding) in routed.partitions.iter().flatten() {
         if finding.stop.is_some() && finding.stage == stage {
@@ -271,7 +271,7 @@ fn stopped_at(sets: &mut Diagram, routed: &RouteInput, stage: Stage) -> PacketSe
 /// `arp_ignore`, `arp_filter`: reasons to keep silent about an address that is local.
 fn refuse(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     (local, sender): (PacketSet, Option<u128>),
     found: &mut LinkInput,
@@ -361,7 +361,7 @@ fn confirming(host: &Host<'_>, link: &Link, address: IpAddr, scope: Scope) -> Ve
 /// `arp_filter`: those to whom the route back leaves by another link.
 fn filtered(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     sender: Option<u128>,
 ) -> PacketSet {
@@ -416,7 +416,7 @@ fn arp_rules(host: &Host<'_>, asking: PacketSet) -> Partition {
 }
 
 /// Who asks for the address: neighbours themselves, and for all others a router.
-fn askers(sets: &mut Diagram, family: Family, around: &[Prefix]) -> (PacketSet, PacketSet) {
+fn askers(sets: &mut Sets, family: Family, around: &[Prefix]) -> (PacketSet, PacketSet) {
     let set = AddressSet::from_prefixes(family, around.iter().copied());
     let neighbors = sets.from_sources(&set);
     (neighbors, sets.not(neighbors))
@@ -441,7 +441,7 @@ fn router_in(host: &Host<'_>, around: &[Prefix]) -> Option<u128> {
 /// Neighbour solicitation: IPv6 answers for addresses of the very link only.
 fn neighbor_solicitation(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     (around, routed): (&[Prefix], &RouteInput),
     found: &mut LinkInput,

@@ -10,34 +10,59 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, Ifindex, LinkKind, Port, Proto};
+use canreach_snapshot::{Family, Ifindex, LinkKind, NfHook, Port, Proto};
 
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
 use crate::host::policy::Lookup;
-use crate::packet::diagram::Diagram;
+use crate::netfilter::hook::{HookPlace, NfStop, RejectAnswer, Strand};
+use crate::netfilter::view::{PacketType, Part, View};
 use crate::packet::packet_set::PacketSet;
+use crate::path::acknowledgement::{ROUND_TRIP, walk_hooks};
+use crate::path::appearance::{
+    Ends, LOOPBACK, Message, Reply, between, first, refusing, replying, strand,
+};
+use crate::path::hook::{Seen, has_rules, walk_hook};
 use crate::path::ingress::ingress;
 use crate::path::input::input;
 use crate::path::output::{Sender, connect, output};
 use crate::path::prerouting::prerouting;
+use crate::path::rejection::error_of;
 use crate::path::reply::{AnswerKey, bars_loopback, is_source, stays_inside};
 use crate::path::route_input::{group, table_doubts};
+use crate::path::sets::Sets;
 use crate::path::source_choice::{client_source, select_address};
 use crate::path::stage::{Finding, Partition, needs_strict, silence};
 use crate::{DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
 /// A client's packet on its way to a socket.
 #[derive(Debug, Clone)]
-pub(crate) struct LocalInput {
+struct Path {
+    /// The stages so far, in order.
+    partitions: Vec<Partition>,
+    /// The source the kernel chooses.
+    source: IpAddr,
+    /// The link that sockets see: the one the address belongs to, not `lo`.
+    device: Option<Ifindex>,
+}
+
+/// Packets that look alike when they get to the sockets.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalBranch {
+    /// The packets.
+    pub(crate) within: PacketSet,
     /// The stages before the socket, in order.
     pub(crate) partitions: Vec<Partition>,
-    /// The address dialled, once 0.0.0.0 and `::` are resolved.
+    /// Where they go.
     pub(crate) to: IpAddr,
+    /// Where they go.
+    pub(crate) port: Port,
     /// The source the kernel chooses.
     pub(crate) source: IpAddr,
     /// The link that sockets see: the one the address belongs to, not `lo`.
     pub(crate) device: Option<Ifindex>,
+    /// What rules left of them.
+    pub(crate) view: View,
 }
 
 /// What a client on this machine asks for.
@@ -51,30 +76,182 @@ pub(crate) struct LocalAsked {
     pub(crate) split: bool,
 }
 
-/// Walks a client's packet up to the input hook.
-pub(crate) fn local_input(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked) -> LocalInput {
+/// Walks a client's packet up to the input hook: a branch for each way that rules made it look.
+pub(crate) fn local_input(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked) -> Vec<LocalBranch> {
     let family = Family::of(asked.to);
-    let to = if asked.to.is_unspecified() { loopback(family) } else { asked.to };
+    let to = resolved(asked.to);
     let asked = LocalAsked { to, ..asked };
-    let mut path = LocalInput {
+    let mut path = Path {
         partitions: vec![
             vec![(PacketSet::ALL, connect(host))],
             vec![(PacketSet::ALL, table_doubts(host, family, true))],
         ],
-        to,
         source: to,
         device: owner(host, to),
     };
     route_output(host, sets, asked, &mut path);
-    let mut stage = |finding| path.partitions.push(vec![(PacketSet::ALL, finding)]);
-    stage(output(host, family, Sender::Client));
-    stage(loopback_link(host, asked.proto));
-    if let Some(link) = host.link(LOOPBACK_IFINDEX) {
-        stage(ingress(host, link));
+    path.partitions.push(vec![(PacketSet::ALL, output(host, family, Sender::Client))]);
+    let ends = Ends { source: Part::Is(address_value(path.source)), to, port: asked.port.0 };
+    let view = View { sender_uid: Some(asked.uid), ..first(asked.proto, ends, PacketType::Host) };
+    let mut strands = between(vec![strand(sets.universe(), view)], (None, LOOPBACK));
+    let place = (Stage::Output, HookPlace::at(NfHook::Output));
+    let seen = |sets: &mut Sets, strand: &Strand, stop: &NfStop| {
+        seen_by_client(host, sets, asked, (strand, stop), Stage::Output)
+    };
+    let walked = walk_hook(host, sets, place, strands, &mut { seen });
+    path.partitions.push(walked.partition);
+    strands = walked.strands;
+    let mut branches = Vec::new();
+    for strand in strands {
+        branches.extend(come_in(host, sets, asked, strand, path.clone()));
     }
-    stage(prerouting(host, family));
-    stage(input(host, family));
-    path
+    branches
+}
+
+/// 0.0.0.0 and `::` stand for the loopback address.
+pub(crate) const fn resolved(to: IpAddr) -> IpAddr {
+    if to.is_unspecified() { loopback(Family::of(to)) } else { to }
+}
+
+/// The second half, from behind the output hook to the input hook.
+fn come_in(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    asked: LocalAsked,
+    strand: Strand,
+    mut path: Path,
+) -> Vec<LocalBranch> {
+    let family = Family::of(asked.to);
+    let mut now = asked;
+    if let Part::Is(to) = strand.view.destination {
+        now.to = family.address(to);
+    }
+    if let Part::Is(port) = strand.view.destination_port {
+        now.port = Port(port as u16);
+    }
+    if strand.view.reroute {
+        reroute(host, sets, (now, strand.view.mark), &mut path);
+    }
+    let mut strands = vec![Strand { view: View { reroute: false, ..strand.view }, ..strand }];
+    let stages = [
+        (Stage::Output, NfHook::Postrouting, (None, LOOPBACK)),
+        (Stage::Prerouting, NfHook::Prerouting, (LOOPBACK, None)),
+        (Stage::Input, NfHook::Input, (LOOPBACK, None)),
+    ];
+    for (stage, hook, links) in stages {
+        let mut meets = |finding| path.partitions.push(vec![(PacketSet::ALL, finding)]);
+        if stage == Stage::Prerouting {
+            meets(loopback_link(host, asked.proto));
+            if let Some(link) = host.link(LOOPBACK_IFINDEX) {
+                meets(ingress(host, link));
+            }
+            meets(prerouting(host, family));
+        } else if stage == Stage::Input {
+            meets(input(host, family));
+        }
+        let mut seen = |sets: &mut Sets, strand: &Strand, stop: &NfStop| {
+            seen_by_client(host, sets, asked, (strand, stop), stage)
+        };
+        let place = (stage, HookPlace::at(hook));
+        let walked = walk_hook(host, sets, place, between(strands, links), &mut seen);
+        path.partitions.push(walked.partition);
+        strands = walked.strands;
+    }
+    let branch = |strand: Strand| LocalBranch {
+        within: strand.set,
+        partitions: path.partitions.clone(),
+        to: now.to,
+        port: now.port,
+        source: match strand.view.source {
+            Part::Is(source) => family.address(source),
+            Part::Client | Part::Chosen(_) => path.source,
+        },
+        device: path.device,
+        view: strand.view,
+    };
+    strands.into_iter().map(branch).collect()
+}
+
+/// What a client on this machine sees when rules stop its packet. Before it leaves, UDP is told so;
+/// errors reach it unless rules stop those as well.
+fn seen_by_client(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    asked: LocalAsked,
+    (stopped, stop): (&Strand, &NfStop),
+    stage: Stage,
+) -> Seen {
+    let silence = silence(asked.proto);
+    if stage == Stage::Output && asked.proto == Proto::Udp {
+        return vec![(PacketSet::ALL, Some(TheySee::OperationNotPermitted))];
+    }
+    let Some(answer) = stop.answer else { return vec![(PacketSet::ALL, Some(silence))] };
+    let seen = error_of(answer, asked.proto);
+    let message = match answer {
+        RejectAnswer::TcpReset => Message::Reset { rejected: true },
+        RejectAnswer::Icmp(code) | RejectAnswer::Icmpv6(code) => Message::Unreachable { code },
+    };
+    let (Part::Is(from), Part::Is(port)) =
+        (stopped.view.destination, stopped.view.destination_port)
+    else {
+        return vec![(PacketSet::ALL, Some(silence))];
+    };
+    let reply = Reply {
+        proto: asked.proto,
+        from: Family::of(asked.to).address(from),
+        port: port as u16,
+        oif: LOOPBACK_IFINDEX,
+        mark: 0,
+        socket: None,
+        uid: 0,
+        to: &stopped.view,
+    };
+    let sent = strand(stopped.set, refusing(&reply, message));
+    let mut lost = PacketSet::NONE;
+    for (set, finding) in walk_hooks(host, sets, asked.proto, sent, &ROUND_TRIP).iter().flatten() {
+        if finding.stop.is_some() {
+            lost = sets.or(lost, *set);
+        }
+    }
+    vec![(lost, Some(silence)), (sets.not(lost), Some(seen))]
+}
+
+/// Routes a packet again whose address or mark rules changed (`ip_route_me_harder`): with the source
+/// it has by now. Where that fails, it is dropped.
+fn reroute(host: &Host<'_>, sets: &mut Sets, (asked, mark): (LocalAsked, u32), path: &mut Path) {
+    let family = Family::of(asked.to);
+    let flow = Flow {
+        family,
+        destination: Term::Is(address_value(asked.to)),
+        source: Term::Is(address_value(path.source)),
+        iif: LOOPBACK_IFINDEX,
+        oif: None,
+        mark,
+        uid: asked.uid,
+        vrf_table: None,
+        protocol: asked.proto.number(),
+        source_port: PortTerm::AnySourcePort,
+        destination_port: PortTerm::Is(asked.port.0),
+        strict: needs_strict(asked.to),
+        split: asked.split,
+    };
+    let silence = Some(silence(asked.proto));
+    let mut parts = Partition::new();
+    path.device = owner(host, asked.to);
+    for (set, found) in look_up_output(host, sets, &flow, PacketSet::ALL) {
+        let barred = family == Family::Ipv4 && is_barred(host, path.source, found);
+        let finding = match found {
+            Found::Refused { .. } => {
+                Finding::stop(Stage::Output, DropReason::NatFailed, None, silence)
+            }
+            Found::Route { .. } if barred => {
+                Finding::stop(Stage::Output, DropReason::NatFailed, None, silence)
+            }
+            Found::Route { .. } => dispatch(host, asked, found, path),
+        };
+        parts.push((set, finding));
+    }
+    path.partitions.push(parts);
 }
 
 const fn loopback(family: Family) -> IpAddr {
@@ -92,7 +269,7 @@ fn owner(host: &Host<'_>, address: IpAddr) -> Option<Ifindex> {
 }
 
 /// The route of the packet, and with it the source: first without one, then with it.
-fn route_output(host: &Host<'_>, sets: &mut Diagram, asked: LocalAsked, path: &mut LocalInput) {
+fn route_output(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked, path: &mut Path) {
     let family = Family::of(asked.to);
     if asked.to.is_multicast() && family == Family::Ipv6 && asked.proto == Proto::Tcp {
         // Refused before a route is looked for (`tcp_v6_connect`).
@@ -185,7 +362,7 @@ fn is_limited(address: IpAddr) -> bool {
 }
 
 /// The lookup of what this machine sends: by a link of a VRF, it belongs to the VRF.
-fn look_up_output(host: &Host<'_>, sets: &mut Diagram, flow: &Flow, within: PacketSet) -> Lookup {
+fn look_up_output(host: &Host<'_>, sets: &mut Sets, flow: &Flow, within: PacketSet) -> Lookup {
     let link = flow.oif.and_then(|oif| host.link(oif));
     let vrf_table = link.and_then(|link| host.vrf_of(link)).map(|(_, table)| table);
     if flow.strict && link.is_some_and(|link| link.kind == LinkKind::Vrf) {
@@ -231,7 +408,7 @@ fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> Opti
     }
 }
 
-fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut LocalInput) -> Finding {
+fn dispatch(host: &Host<'_>, asked: LocalAsked, found: Found, path: &mut Path) -> Finding {
     let stage = Stage::Route;
     let family = Family::of(asked.to);
     match found {
@@ -308,7 +485,7 @@ fn loopback_link(host: &Host<'_>, proto: Proto) -> Finding {
 
 /// A server's answer to a client on this machine, or the kernel's refusal.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LocalAnswer {
+pub(crate) struct LocalAnswer<'v> {
     pub(crate) proto: Proto,
     /// What it is routed by.
     pub(crate) key: AnswerKey,
@@ -316,8 +493,12 @@ pub(crate) struct LocalAnswer {
     pub(crate) to: IpAddr,
     /// The link of the address dialled.
     pub(crate) device: Option<Ifindex>,
-    /// The address dialled.
+    /// The address dialled, as the socket has it.
     pub(crate) dialled: IpAddr,
+    /// The port dialled, as the socket has it.
+    pub(crate) port: Port,
+    /// The packet that is answered, as it was at its last hook.
+    pub(crate) view: &'v View,
     /// IPv4: policy rules are walked, instead of the merged trie.
     pub(crate) split: bool,
 }
@@ -325,7 +506,35 @@ pub(crate) struct LocalAnswer {
 /// The way back to a client on this machine: its address must be local for the answer as well. A
 /// server bound to a link that the client's address is not on looks for the client out there
 /// (section 14.1, step 4).
-pub(crate) fn local_reply(host: &Host<'_>, sets: &mut Diagram, answer: LocalAnswer) -> Partition {
+pub(crate) fn local_reply(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    answer: LocalAnswer<'_>,
+    refusal: Option<Message>,
+) -> Vec<Partition> {
+    let mut stages = vec![way_back(host, sets, answer)];
+    if has_rules(host) {
+        let reply = Reply {
+            proto: answer.proto,
+            from: answer.key.source.unwrap_or(answer.dialled),
+            port: answer.port.0,
+            oif: LOOPBACK_IFINDEX,
+            mark: answer.key.mark,
+            socket: answer.key.socket,
+            uid: answer.key.uid,
+            to: answer.view,
+        };
+        let view = match refusal {
+            None => replying(&reply),
+            Some(message) => refusing(&reply, message),
+        };
+        let sent = strand(sets.universe(), view);
+        stages.extend(walk_hooks(host, sets, answer.proto, sent, &ROUND_TRIP));
+    }
+    stages
+}
+
+fn way_back(host: &Host<'_>, sets: &mut Sets, answer: LocalAnswer<'_>) -> Partition {
     let stage = Stage::Reply;
     let stop = |reason, subject| Finding::stop(stage, reason, subject, Some(silence(answer.proto)));
     let source_fails = answer.key.source.is_some_and(|source| {
@@ -376,7 +585,7 @@ pub(crate) fn local_reply(host: &Host<'_>, sets: &mut Diagram, answer: LocalAnsw
     parts
 }
 
-fn answer_flow(answer: LocalAnswer) -> Flow {
+fn answer_flow(answer: LocalAnswer<'_>) -> Flow {
     let family = Family::of(answer.to);
     let port = |port: Option<Port>| port.map_or(PortTerm::Absent, |port| PortTerm::Is(port.0));
     let near = matches!(answer.to, IpAddr::V6(to) if to.is_unicast_link_local());

@@ -1,5 +1,8 @@
 //! The stages of the path, and the walk through them.
 
+pub(crate) mod acknowledgement;
+pub(crate) mod appearance;
+pub(crate) mod arrival;
 pub(crate) mod forward;
 pub mod group;
 pub(crate) mod hook;
@@ -10,8 +13,11 @@ pub(crate) mod local;
 pub(crate) mod output;
 pub(crate) mod prerouting;
 pub mod receive;
+pub(crate) mod rejection;
 pub(crate) mod reply;
 pub(crate) mod route_input;
+pub(crate) mod sets;
+pub(crate) mod settle;
 pub(crate) mod socket_gate;
 pub(crate) mod socket_lookup;
 pub(crate) mod source;

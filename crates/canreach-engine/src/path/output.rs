@@ -1,16 +1,19 @@
 //! The output and postrouting hooks, for answers and for what a client on this machine sends.
 //!
 //! *Kernel:* `__ip_local_out`, `ip_output` and their IPv6 twins; tc and egress hooks of the link.
-//! *Decides:* a list of doubts: rules may stop an answer; for a client's packet they may redirect it.
-//! *Reads:* hooked chains, legacy tables, BPF attachments, the gaps about them.
-//! *Not modelled:* rules; XFRM policies.
+//! *Decides:* whom rules stop, and doubts about programs and about what was not read.
+//! *Reads:* rules, BPF attachments, the gaps about them.
+//! *Not modelled:* XFRM policies; an answer that rules send by another way (a doubt says so).
 
 use canreach_snapshot::{AttachPoint, CgroupId, Family, Ifindex, LinkKind, NfFamily, NfHook};
 
 use crate::host::Host;
-use crate::path::hook::{rule_doubts, rule_gap_doubts};
-use crate::path::stage::Finding;
-use crate::{Doubt, DoubtEffect, Stage, Subject, UnknownReason};
+use crate::netfilter::hook::{HookPlace, NfStop, Strand};
+use crate::packet::packet_set::PacketSet;
+use crate::path::hook::{rule_doubts, rule_gap_doubts, walk_hook};
+use crate::path::sets::Sets;
+use crate::path::stage::{Finding, Partition};
+use crate::{Doubt, DoubtEffect, Stage, Subject, TheySee, UnknownReason};
 
 /// Whose packet leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,7 +39,8 @@ pub(crate) fn output(host: &Host<'_>, family: Family, sender: Sender) -> Finding
         let effect = DoubtEffect::MayStop;
         doubts.push(Doubt { stage, reason, effect, subject: Some(subject) });
     };
-    for (index, chain) in host.netns().firewall.chains.iter().enumerate() {
+    let unread = host.netns().firewall.nft.is_none();
+    for (index, chain) in host.netns().firewall.chains.iter().enumerate().filter(|_| unread) {
         let leaves =
             |name: &String| host.link_named(name).is_some_and(|link| Some(link.ifindex) == by);
         let bridged =
@@ -64,6 +68,32 @@ pub(crate) fn output(host: &Host<'_>, family: Family, sender: Sender) -> Finding
     }
     doubts.extend(rule_gap_doubts(host, family, stage, effect));
     Finding::doubtful(stage, doubts)
+}
+
+/// Sends an answer through the hooks on its way out; what stops it there, the sender never hears.
+pub(crate) fn leave(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    strands: Vec<Strand>,
+    silence: TheySee,
+) -> (Vec<Partition>, Vec<Strand>) {
+    let stage = Stage::Output;
+    let mut unheard = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, Some(silence))];
+    let mut partitions = Vec::new();
+    let mut strands = strands;
+    for hook in [NfHook::Output, NfHook::Postrouting] {
+        let place = (stage, HookPlace::at(hook));
+        let walked = walk_hook(host, sets, place, strands, &mut unheard);
+        partitions.push(walked.partition);
+        strands = walked.strands;
+        for strand in strands.iter_mut().filter(|strand| strand.view.reroute) {
+            let (reason, effect) = (UnknownReason::NotModelled, DoubtEffect::MayStop);
+            let doubt = Finding::doubt(stage, reason, effect, None);
+            partitions.push(vec![(strand.set, doubt)]);
+            strand.view.reroute = false;
+        }
+    }
+    (partitions, strands)
 }
 
 /// Programs that see a client's connect(2) before anything else, and may change where it goes.

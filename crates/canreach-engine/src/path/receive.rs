@@ -8,22 +8,27 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use canreach_snapshot::{Family, GapSubject, Ifindex, Port, Proto};
+use canreach_snapshot::{Family, GapSubject, Ifindex, NfHook, Port, Proto};
 
 use crate::host::Host;
-use crate::packet::diagram::{Diagram, FixedMap};
+use crate::netfilter::hook::{HookPlace, Neutral, NfStop, Strand};
+use crate::netfilter::view::{PacketType, Part, View};
+use crate::packet::diagram::FixedMap;
 use crate::packet::packet_set::PacketSet;
-use crate::path::hook::gap_doubts;
-use crate::path::ingress::ingress;
+use crate::path::appearance::{Ends, first};
+use crate::path::arrival::arrive;
+use crate::path::hook::{gap_doubts, has_rules, walk_hook};
 use crate::path::input::input;
-use crate::path::link::{link_input, seen_cut_off, seen_unresolved};
-use crate::path::local::{LocalAsked, local_input};
-use crate::path::prerouting::prerouting;
-use crate::path::route_input::{Origin, route_input};
+use crate::path::link::seen_cut_off;
+use crate::path::local::{LocalAsked, local_input, resolved};
+use crate::path::rejection::seen_from_wire;
+use crate::path::route_input::RouteInput;
+use crate::path::sets::Sets;
+use crate::path::settle::settle;
 use crate::path::socket_lookup::{Lookup, look_up_sockets};
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::path::tail::Answering;
-use crate::path::trail::{Findings, Result, Trail, conclude, overlay};
+use crate::path::trail::{Findings, Result, Trail, conclude, divide, overlay, restricted};
 use crate::{
     Arrival, Doubt, DoubtEffect, DropReason, Fate, Outcome, Question, Stage, Subject, TheySee,
     UnknownReason,
@@ -35,11 +40,12 @@ use crate::{
 pub struct Walk<'h, 'a> {
     pub(super) host: &'h Host<'a>,
     pub(super) family: Family,
-    pub(super) sets: Diagram,
+    pub(super) sets: Sets,
     findings: Findings,
     arrivals: FixedMap<ArrivalKey, Rc<Entry>>,
-    pub(super) replies: FixedMap<(ArrivalKey, Answering), Rc<Vec<Partition>>>,
-    pub(super) refusals: FixedMap<ArrivalKey, Rc<Refusals>>,
+    pub(super) replies: FixedMap<(BranchKey, Answering), Rc<Vec<Partition>>>,
+    pub(super) refusals: FixedMap<BranchKey, Rc<Refusals>>,
+    pub(super) acknowledgements: FixedMap<BranchKey, Rc<Vec<Partition>>>,
     pub(super) rules: RuleNeeds,
 }
 
@@ -54,17 +60,53 @@ pub(super) struct ArrivalKey {
     pub(super) split: bool,
 }
 
-/// The way to the sockets, walked.
+/// The way to the sockets, walked: a branch for each way that rules made packets look.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// `None` where a limit was reached.
-    trails: Option<Vec<Trail>>,
+    pub(super) branches: Option<Vec<Branch>>,
+}
+
+/// Packets that look alike when they get to the sockets.
+#[derive(Debug)]
+pub(super) struct Branch {
+    trails: Vec<Trail>,
+    /// Where they come from and go to, as rules see it.
+    pub(super) view: View,
+    /// The address as it was dialled.
+    pub(super) dialled: IpAddr,
+    /// The address they go to.
     pub(super) to: IpAddr,
+    /// The port that rules gave them.
+    translated: Option<Port>,
     pub(super) device: Option<Ifindex>,
     pub(super) slave: Option<Ifindex>,
     pub(super) source: Option<IpAddr>,
     /// Packets that are delivered as broadcast.
     pub(super) broadcast: PacketSet,
+}
+
+/// A branch, by what it is a branch of.
+pub(super) type BranchKey = (ArrivalKey, usize);
+
+/// A branch, for the port of one question.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Along<'b> {
+    pub(super) key: BranchKey,
+    pub(super) branch: &'b Branch,
+    /// The port dialled.
+    pub(super) dialled: Port,
+}
+
+impl Along<'_> {
+    /// The port they go to.
+    pub(super) fn port(&self) -> Port {
+        self.branch.translated.unwrap_or(self.dialled)
+    }
+
+    pub(super) const fn arrival(&self) -> ArrivalKey {
+        self.key.0
+    }
 }
 
 /// Packets that the socket lookup gives one result.
@@ -85,6 +127,8 @@ pub(super) struct RuleNeeds {
     pub(super) ports: bool,
     pub(super) uid: bool,
     pub(super) mark: bool,
+    /// Packet filters are there.
+    pub(super) filters: bool,
 }
 
 impl<'h, 'a> Walk<'h, 'a> {
@@ -102,15 +146,17 @@ impl<'h, 'a> Walk<'h, 'a> {
             }),
             uid: some(&|rule| rule.uid_range.is_some()),
             mark: some(&|rule| rule.mark_mask != 0),
+            filters: has_rules(host),
         };
         Self {
             host,
             family,
-            sets: Diagram::new(family),
+            sets: Sets::new(family),
             findings: Findings::default(),
             arrivals: FixedMap::default(),
             replies: FixedMap::default(),
             refusals: FixedMap::default(),
+            acknowledgements: FixedMap::default(),
             rules,
         }
     }
@@ -120,11 +166,17 @@ impl<'h, 'a> Walk<'h, 'a> {
     #[must_use]
     pub fn about(host: &'h Host<'a>, question: &Question) -> Self {
         let mut walk = Self::new(host, question.family());
+        walk.sets.names_rules = true;
         if matches!(question.via, Arrival::Link(_)) {
             let universe = walk.sets.from_sources(&question.from);
             walk.sets.restrict(universe);
         }
         walk
+    }
+
+    /// Walks as if rules were not there, and policies of chains were accept.
+    pub(crate) fn set_aside(&mut self, rules: &Neutral) {
+        self.sets.neutral = rules.clone();
     }
 
     /// The fates of all sources of a question of this walk's family: disjoint sets of sources and
@@ -146,8 +198,7 @@ impl<'h, 'a> Walk<'h, 'a> {
     fn results_as(&mut self, question: &Question, split: bool) -> Vec<(PacketSet, Result)> {
         let key = self.arrival_key(question, split);
         let entry = self.entry(key, question.port);
-        let lookup = self.look_up(key, &entry, question.port);
-        self.compose(key, question.port, &entry, &lookup).unwrap_or_else(|| {
+        let results = self.compose(key, question.port, &entry).unwrap_or_else(|| {
             let fate =
                 Fate { outcome: Outcome::Unknown(UnknownReason::LimitReached), they_see: None };
             let result = Result {
@@ -158,18 +209,20 @@ impl<'h, 'a> Walk<'h, 'a> {
                 sockets: Vec::new(),
             };
             vec![(self.sets.universe(), result)]
-        })
+        });
+        settle(&mut self.sets, results)
     }
 
     /// The diagram that the sets of [`Self::results`] live in.
-    pub(crate) const fn sets(&mut self) -> &mut Diagram {
+    pub(crate) const fn sets(&mut self) -> &mut Sets {
         &mut self.sets
     }
 
     fn arrival_key(&self, question: &Question, split: bool) -> ArrivalKey {
         let Question { proto, to, via: arrival, .. } = question.clone();
         // Who is in a group depends on the sockets of the port.
-        let port = (self.rules.ports || to.is_multicast()).then_some(question.port);
+        let by_port = self.rules.ports || self.rules.filters || to.is_multicast();
+        let port = by_port.then_some(question.port);
         ArrivalKey { proto, to, arrival, port, split }
     }
 
@@ -190,51 +243,85 @@ impl<'h, 'a> Walk<'h, 'a> {
         let (host, sets) = (self.host, &mut self.sets);
         let Some(asked) = Asked::new(host, key.proto, port, key.to, via, key.split) else {
             let partition = no_such_link(host, sets, key, via);
-            return Entry {
-                trails: overlay(sets, &mut self.findings, Trail::start(sets), &partition),
-                to: key.to,
-                device: None,
-                slave: None,
-                source: None,
-                broadcast: PacketSet::NONE,
-            };
+            let ends = Ends { source: Part::Client, to: key.to, port: port.0 };
+            let view = first(key.proto, ends, PacketType::Host);
+            let trails = self.walk(Trail::start(&self.sets), &[partition]);
+            let branch = |trails| Branch::new(trails, view, (key.to, port), (key.to, port));
+            return Entry { branches: trails.map(|trails| vec![branch(trails)]) };
         };
-        let mut routed = route_input(host, sets, &asked, Origin::PACKET);
-        let mut link = link_input(host, sets, &asked, &routed);
-        let unresolved = link.unresolved_if_stopped;
-        for partition in routed.partitions.iter_mut().chain([&mut link.partition]) {
-            *partition = unreachable_instead(sets, &asked, partition, unresolved);
+        let arrival = arrive(host, sets, &asked, via);
+        let trails = self.walk(Trail::start(&self.sets), &arrival.stages);
+        let branches = trails.and_then(|trails| self.branch_out(&trails, &asked, arrival.branches));
+        Entry { branches }
+    }
+
+    /// Walks each way that packets look after prerouting up to the sockets.
+    fn branch_out(
+        &mut self,
+        trails: &[Trail],
+        asked: &Asked<'_>,
+        routed: Vec<(Strand, RouteInput)>,
+    ) -> Option<Vec<Branch>> {
+        let mut branches = Vec::new();
+        let dialled = (asked.to, asked.port);
+        for (strand, routed) in routed {
+            let within = restricted(&mut self.sets, trails, strand.set);
+            let trails = self.walk(within, &routed.partitions)?;
+            let entering = vec![self.at_input(asked, strand)];
+            let host = self.host;
+            let mut seen = |sets: &mut Sets, strand: &Strand, stop: &NfStop| {
+                seen_from_wire(host, sets, &asked.as_seen(&strand.view), stop)
+            };
+            let place = (Stage::Input, HookPlace::at(NfHook::Input));
+            let walked = walk_hook(host, &mut self.sets, place, entering, &mut seen);
+            let unread = vec![(PacketSet::ALL, input(host, asked.family))];
+            let trails = self.walk(trails, &[unread])?;
+            let trails = self.divide(trails, &walked.partition)?;
+            for strand in walked.strands {
+                let trails = restricted(&mut self.sets, &trails, strand.set);
+                let Asked { to, port, .. } = asked.as_seen(&strand.view);
+                // Sockets see the VRF, also where routing looks at the link.
+                let vrf = asked.vrf.map(|(master, _)| master);
+                let vrf = vrf.filter(|vrf| *vrf != asked.link.ifindex);
+                branches.push(Branch {
+                    device: vrf.or(Some(asked.link.ifindex)),
+                    slave: vrf.map(|_| asked.link.ifindex),
+                    broadcast: routed.broadcast,
+                    ..Branch::new(trails, strand.view, dialled, (to, port))
+                });
+            }
         }
-        let mut stages = vec![
-            link.partition,
-            vec![(PacketSet::ALL, ingress(host, asked.link))],
-            vec![(PacketSet::ALL, prerouting(host, asked.family))],
-        ];
-        stages.append(&mut routed.partitions);
-        stages.push(vec![(PacketSet::ALL, input(host, asked.family))]);
-        // Sockets see the VRF, also where routing looks at the link.
-        let vrf = asked.vrf.map(|(master, _)| master).filter(|vrf| *vrf != asked.link.ifindex);
-        Entry {
-            trails: self.walk(Trail::start(&self.sets), &stages),
-            to: key.to,
-            device: vrf.or(Some(asked.link.ifindex)),
-            slave: vrf.map(|_| asked.link.ifindex),
-            source: None,
-            broadcast: routed.broadcast,
-        }
+        Some(branches)
+    }
+
+    fn at_input(&self, asked: &Asked<'_>, strand: Strand) -> Strand {
+        let slave = (asked.routed_link.ifindex != asked.link.ifindex).then_some(asked.link.ifindex);
+        let view = View { iif: Some(asked.routed_link.ifindex), sdif: slave, ..strand.view };
+        Strand { view, ..strand }
     }
 
     fn enter_locally(&mut self, key: ArrivalKey, port: Port, uid: u32) -> Entry {
         let asked = LocalAsked { proto: key.proto, port, to: key.to, uid, split: key.split };
         let path = local_input(self.host, &mut self.sets, asked);
-        Entry {
-            trails: self.walk(Trail::start(&self.sets), &path.partitions),
-            to: path.to,
-            device: path.device,
-            slave: None,
-            source: Some(path.source),
-            broadcast: PacketSet::NONE,
+        let mut branches = Some(Vec::new());
+        let dialled = resolved(key.to);
+        for local in path {
+            let start = Trail::start(&self.sets);
+            let start = restricted(&mut self.sets, &start, local.within);
+            let trails = self.walk(start, &local.partitions);
+            let branch = trails.map(|trails| Branch {
+                device: local.device,
+                source: Some(local.source),
+                ..Branch::new(trails, local.view, (dialled, port), (local.to, local.port))
+            });
+            if let Some(known) = &mut branches {
+                match branch {
+                    Some(branch) => known.push(branch),
+                    None => branches = None,
+                }
+            }
         }
+        Entry { branches }
     }
 
     fn walk(&mut self, trails: Vec<Trail>, stages: &[Partition]) -> Option<Vec<Trail>> {
@@ -243,15 +330,26 @@ impl<'h, 'a> Walk<'h, 'a> {
         })
     }
 
+    /// Walks through a stage whose parts are disjoint.
+    fn divide(&mut self, trails: Vec<Trail>, partition: &Partition) -> Option<Vec<Trail>> {
+        divide(&mut self.sets, &mut self.findings, trails, partition)
+    }
+
     /// The socket lookup, as unicast and as broadcast where input routing differs by source.
-    fn look_up(&mut self, key: ArrivalKey, entry: &Entry, port: Port) -> Vec<Cell> {
+    fn look_up(&mut self, along: Along<'_>) -> Vec<Cell> {
+        let branch = along.branch;
+        if let Some(socket) = branch.view.tproxy {
+            // What TPROXY attached is found before any lookup (`inet_steal_sock`).
+            let lookup = Lookup::Sockets(vec![socket]);
+            return vec![Cell { set: self.sets.universe(), lookup, to_everyone: false }];
+        }
         let mut found = Vec::new();
-        let unicast = self.sets.not(entry.broadcast);
-        for (within, to_everyone) in [(unicast, false), (entry.broadcast, true)] {
+        let unicast = self.sets.not(branch.broadcast);
+        for (within, to_everyone) in [(unicast, false), (branch.broadcast, true)] {
             if within.is_empty() {
                 continue;
             }
-            let query = self.socket_query(key, entry, port, to_everyone);
+            let query = self.socket_query(along, to_everyone);
             for (set, lookup) in look_up_sockets(self.host, &mut self.sets, &query) {
                 let set = self.sets.and(set, within);
                 if !set.is_empty() {
@@ -266,39 +364,63 @@ impl<'h, 'a> Walk<'h, 'a> {
     fn compose(
         &mut self,
         key: ArrivalKey,
-        port: Port,
+        dialled: Port,
         entry: &Entry,
-        cells: &[Cell],
     ) -> Option<Vec<(PacketSet, Result)>> {
-        let mut trails = entry.trails.clone()?;
-        for cell in cells {
-            let stages = self.stages_behind(key, port, entry, cell);
-            trails = self.walk(trails, &stages)?;
-        }
-        if self.sets.is_breached() {
-            return None;
-        }
         let success = match key.proto {
             Proto::Tcp => TheySee::Connected,
             Proto::Udp => TheySee::Delivered,
         };
         let mut numbers: FixedMap<Result, usize> = FixedMap::default();
         let mut results: Vec<(PacketSet, Result)> = Vec::new();
-        for trail in &trails {
-            let result = conclude(&self.findings, trail, success);
-            if let Some(number) = numbers.get(&result) {
-                results[*number].0 = self.sets.or(results[*number].0, trail.set);
-            } else {
-                numbers.insert(result.clone(), results.len());
-                results.push((trail.set, result));
+        for (number, branch) in entry.branches.as_ref()?.iter().enumerate() {
+            let along = Along { key: (key, number), branch, dialled };
+            let mut trails = branch.trails.clone();
+            for cell in self.look_up(along) {
+                let stages = self.stages_behind(along, &cell);
+                trails = self.walk(trails, &stages)?;
+            }
+            if self.sets.is_breached() || self.sets.unknowns.is_breached() {
+                return None;
+            }
+            for trail in &trails {
+                let result = conclude(&self.findings, trail, success);
+                if let Some(number) = numbers.get(&result) {
+                    results[*number].0 = self.sets.or(results[*number].0, trail.set);
+                } else {
+                    numbers.insert(result.clone(), results.len());
+                    results.push((trail.set, result));
+                }
             }
         }
         Some(results)
     }
 }
 
+impl Branch {
+    /// Packets to an address and port as rules left them.
+    fn new(
+        trails: Vec<Trail>,
+        view: View,
+        dialled: (IpAddr, Port),
+        (to, port): (IpAddr, Port),
+    ) -> Self {
+        Self {
+            trails,
+            view,
+            dialled: dialled.0,
+            to,
+            translated: Some(port).filter(|port| *port != dialled.1),
+            device: None,
+            slave: None,
+            source: None,
+            broadcast: PacketSet::NONE,
+        }
+    }
+}
+
 /// A link that was not read, or is not there.
-fn no_such_link(host: &Host<'_>, sets: &mut Diagram, key: ArrivalKey, via: Ifindex) -> Partition {
+fn no_such_link(host: &Host<'_>, sets: &mut Sets, key: ArrivalKey, via: Ifindex) -> Partition {
     let stage = Stage::Link;
     let effect = DoubtEffect::MayRedirect;
     let doubts = gap_doubts(host, stage, effect, |subject| *subject == GapSubject::Links);
@@ -310,45 +432,9 @@ fn no_such_link(host: &Host<'_>, sets: &mut Diagram, key: ArrivalKey, via: Ifind
         .collect()
 }
 
-/// Who resolves the address in vain is told so by the own kernel, or by none.
-fn unreachable_instead(
-    sets: &mut Diagram,
-    asked: &Asked<'_>,
-    partition: &Partition,
-    unresolved: PacketSet,
-) -> Partition {
-    let seen = seen_unresolved(sets, asked.proto, asked.to);
-    let mut parts = Partition::with_capacity(partition.len());
-    for (set, finding) in partition {
-        let changes = match &finding.stop {
-            None => PacketSet::NONE,
-            Some(stop) if finding.stage == Stage::Link => {
-                let unreachable = stop.they_see == Some(TheySee::HostUnreachable);
-                if unreachable { PacketSet::ALL } else { PacketSet::NONE }
-            }
-            Some(_) => unresolved,
-        };
-        parts.push((sets.difference(*set, changes), finding.clone()));
-        let inside = sets.and(*set, changes);
-        for (who, they_see) in &seen {
-            let mut changed = finding.clone();
-            if changed.stage == Stage::Forward {
-                // It is never sent, so no rule sees it.
-                changed.doubts.clear();
-            }
-            if let Some(stop) = &mut changed.stop {
-                stop.they_see = Some(*they_see);
-            }
-            parts.push((sets.and(inside, *who), changed));
-        }
-    }
-    parts.retain(|(set, _)| !set.is_empty());
-    parts
-}
-
 /// The layout of tables local and main was not read: what both agree in holds, the rest is unknown.
 fn unless_they_differ(
-    sets: &mut Diagram,
+    sets: &mut Sets,
     merged: &[(PacketSet, Result)],
     split: &[(PacketSet, Result)],
 ) -> Vec<(PacketSet, Result)> {

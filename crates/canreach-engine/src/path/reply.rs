@@ -19,14 +19,17 @@ use crate::AddressSet;
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Term, Way, WayKind};
 use crate::host::table::{Hit, Selector};
-use crate::packet::diagram::Diagram;
+use crate::netfilter::view::View;
 use crate::packet::packet_set::PacketSet;
-use crate::path::hook::gap_doubts;
-use crate::path::output::{Sender, output};
+use crate::path::appearance::{Message, Reply, refusing, replying, strand};
+use crate::path::hook::{Seen, gap_doubts, has_rules, merge};
+use crate::path::output::{Sender, leave, output};
+use crate::path::rejection::icmp_number;
+use crate::path::sets::Sets;
 use crate::path::socket_lookup::l3mdev_accept;
 use crate::path::source_choice::{Class, candidates, source_choice};
 use crate::path::stage::{Asked, Finding, Partition};
-use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
+use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, TheySee, UnknownReason};
 
 /// What the route of an answer is looked up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +48,8 @@ pub(crate) struct AnswerKey {
     pub(crate) transparent: bool,
     /// The kernel itself sends it: a reset, an ICMP error.
     pub(crate) by_kernel: bool,
+    /// Who sends it, where rules may ask.
+    pub(crate) socket: Option<SocketIndex>,
 }
 
 impl AnswerKey {
@@ -68,14 +73,8 @@ impl AnswerKey {
             port: None,
             transparent: false,
             by_kernel: true,
+            socket: None,
         }
-    }
-}
-
-const fn icmp_number(family: Family) -> u8 {
-    match family {
-        Family::Ipv4 => 1,
-        Family::Ipv6 => 58,
     }
 }
 
@@ -99,7 +98,7 @@ pub(crate) enum WayBack {
 /// Where the answers to all sources go.
 pub(crate) fn way_back(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
 ) -> Vec<(PacketSet, WayBack)> {
@@ -153,7 +152,7 @@ pub(crate) fn way_back(
 /// The lookups an answer needs: IPv6 ties answers to link-local peers to the link.
 pub(crate) fn flows(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
 ) -> Vec<(PacketSet, Flow)> {
@@ -190,9 +189,10 @@ pub(crate) fn flows(
     match asked.family {
         Family::Ipv4 => vec![(sets.universe(), flow)],
         Family::Ipv6 => {
+            let universe = sets.universe();
             let near = link_local_sources(sets);
-            let near = sets.and(near, sets.universe());
-            let far = sets.difference(sets.universe(), near);
+            let near = sets.and(near, universe);
+            let far = sets.difference(universe, near);
             let oif = Some(asked.link.ifindex);
             let vrf_table = asked.vrf.map(|(_, table)| table);
             vec![(near, Flow { oif, strict: true, vrf_table, ..flow }), (far, flow)]
@@ -300,32 +300,88 @@ pub(crate) fn is_source(host: &Host<'_>, address: IpAddr, split: bool) -> bool {
 /// it does not, and no telling where the networks outside decide.
 pub(crate) fn seen_refusals(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
-    refusal: TheySee,
-) -> Vec<(PacketSet, Option<TheySee>)> {
-    // Rules at output could stop the message.
+    (refusal, message): (TheySee, Message),
+) -> Seen {
+    // Programs at output could stop the message.
     let hooks = output(host, asked.family, Sender::Kernel(asked.link.ifindex));
     let heard = Some(refusal).filter(|_| hooks.doubts.is_empty());
+    let silence = asked.silence();
+    let stopped = refusals_stopped(host, sets, asked, key, message);
     let mut seen = Vec::new();
     for (within, sources) in error_sources(host, sets, asked, key) {
-        let mut agreed: Option<Vec<(PacketSet, Option<TheySee>)>> = None;
+        let mut agreed: Option<Seen> = None;
         for source in sources {
             let key = AnswerKey { source, ..*key };
             let ways = way_back(host, sets, asked, &key).into_iter();
             let by_source: Vec<_> =
-                ways.map(|(set, way)| (set, seen_by(&way, heard, asked.silence()))).collect();
+                ways.map(|(set, way)| (set, seen_by(&way, heard, silence))).collect();
             agreed = Some(match agreed {
                 None => by_source,
                 Some(known) => agreement(sets, &known, &by_source),
             });
         }
         for (set, they_see) in agreed.into_iter().flatten() {
-            seen.push((sets.and(set, within), they_see));
+            let set = sets.and(set, within);
+            if they_see == Some(silence) {
+                seen.push((set, they_see));
+                continue;
+            }
+            let lost = sets.and(set, stopped);
+            seen.push((lost, Some(silence)));
+            seen.push((sets.difference(set, lost), they_see));
         }
     }
+    seen.retain(|(set, _)| !set.is_empty());
     seen
+}
+
+/// Those whose refusal rules stop on its way out.
+fn refusals_stopped(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    asked: &Asked<'_>,
+    key: &AnswerKey,
+    message: Message,
+) -> PacketSet {
+    let Some(to) = asked.view.filter(|_| has_rules(host)) else { return PacketSet::NONE };
+    // Where the route chooses the source, it is an address of the link.
+    let of_link = || {
+        let addresses = host.addresses_of(asked.link.ifindex).iter();
+        let own = addresses.map(|index| host.netns().addresses[*index].address());
+        own.into_iter().find(|own| Family::of(*own) == asked.family)
+    };
+    let from = key.source.or_else(of_link).unwrap_or(asked.to);
+    let view = refusing(&reply_of(asked, key, to, (from, asked.link.ifindex)), message);
+    let strands = vec![strand(sets.universe(), view)];
+    let (partitions, _) = leave(host, sets, strands, asked.silence());
+    let mut stopped = PacketSet::NONE;
+    for (set, finding) in partitions.iter().flatten() {
+        if finding.stop.is_some() {
+            stopped = sets.or(stopped, *set);
+        }
+    }
+    stopped
+}
+
+fn reply_of<'v>(
+    asked: &Asked<'v>,
+    key: &AnswerKey,
+    to: &'v View,
+    (from, oif): (IpAddr, Ifindex),
+) -> Reply<'v> {
+    Reply {
+        proto: asked.proto,
+        from,
+        port: asked.port.0,
+        oif,
+        mark: key.mark,
+        socket: key.socket,
+        uid: key.uid,
+        to,
+    }
 }
 
 fn seen_by(way: &WayBack, heard: Option<TheySee>, silence: TheySee) -> Option<TheySee> {
@@ -340,10 +396,10 @@ fn seen_by(way: &WayBack, heard: Option<TheySee>, silence: TheySee) -> Option<Th
 
 /// Where two partitions say the same, that; elsewhere no telling.
 fn agreement(
-    sets: &mut Diagram,
+    sets: &mut Sets,
     one: &[(PacketSet, Option<TheySee>)],
     other: &[(PacketSet, Option<TheySee>)],
-) -> Vec<(PacketSet, Option<TheySee>)> {
+) -> Seen {
     let mut agreed = Vec::new();
     for (set, seen) in one {
         for (other_set, other_seen) in other {
@@ -358,13 +414,14 @@ fn agreement(
 /// The reply stage and, for answers that get out, the output stage.
 pub(crate) fn reply(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
     cgroup: Option<CgroupId>,
-) -> (Partition, Partition) {
+) -> Vec<Partition> {
     let mut replies = Partition::new();
     let mut outputs = Partition::new();
+    let mut strands = Vec::new();
     for (set, way) in answer_ways(host, sets, asked, key) {
         let leaves_by = match &way {
             WayBack::By { link, .. } => *link,
@@ -375,16 +432,25 @@ pub(crate) fn reply(
         };
         replies.push((set, verdict(asked, way)));
         outputs.push((set, output(host, asked.family, Sender::Server(leaves_by, cgroup))));
+        if let Some(to) = asked.view {
+            let from = key.source.unwrap_or(asked.to);
+            strands.push(strand(set, replying(&reply_of(asked, key, to, (from, leaves_by)))));
+        }
     }
     replies.extend(source_choice(host, sets, asked, key));
-    (replies, outputs)
+    let mut stages = vec![replies, outputs];
+    if has_rules(host) {
+        let strands = merge(sets, strands);
+        stages.extend(leave(host, sets, strands, asked.silence()).0);
+    }
+    stages
 }
 
 /// Where the answer of a socket goes. A wildcard UDP socket of IPv6 gets a source after the first
 /// lookup, and with it a second one if the first failed (`ip6_dst_lookup_tail`).
 fn answer_ways(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
 ) -> Vec<(PacketSet, WayBack)> {
@@ -424,7 +490,7 @@ fn answer_ways(
 /// The lookups with each source the kernel could choose: where they differ, one of them.
 fn second_ways(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
     class: Class,
@@ -503,7 +569,7 @@ pub(crate) fn mark_doubts(host: &Host<'_>, family: Family) -> Vec<Doubt> {
 /// (`icmp6_send`), and the route may depend on it.
 fn error_sources(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
 ) -> Vec<(PacketSet, Vec<Option<IpAddr>>)> {
@@ -548,7 +614,7 @@ const fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// Packets from fe80::/10.
-pub(crate) fn link_local_sources(sets: &mut Diagram) -> PacketSet {
+pub(crate) fn link_local_sources(sets: &mut Sets) -> PacketSet {
     let low = 0xfe80_u128 << 112;
     let range = (low, low | (u128::MAX >> 10));
     sets.from_sources(&AddressSet::from_ranges(Family::Ipv6, [range]))

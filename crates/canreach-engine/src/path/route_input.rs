@@ -20,11 +20,12 @@ use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
 use crate::host::policy::{Lookup, is_unjudged};
 use crate::host::resolve::Setting;
-use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
+use crate::path::appearance::Message;
 use crate::path::forward::forward;
 use crate::path::hook::gap_doubts;
 use crate::path::reply::{AnswerKey, seen_refusals};
+use crate::path::sets::Sets;
 use crate::path::source::{Checked, validate_source};
 use crate::path::stage::{Asked, Finding, Partition, Stop, needs_strict};
 use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
@@ -55,7 +56,7 @@ impl Origin {
     /// The packet asked about, from every source.
     pub(crate) const PACKET: Self = Self { source: Term::AnySource, has_ports: true };
 
-    pub(crate) fn is_in(self, sets: &mut Diagram, addresses: &AddressSet) -> PacketSet {
+    pub(crate) fn is_in(self, sets: &mut Sets, addresses: &AddressSet) -> PacketSet {
         match self.source {
             Term::AnySource => sets.from_sources(addresses),
             Term::Is(value) if addresses.contains(addresses.family().address(value)) => {
@@ -69,7 +70,7 @@ impl Origin {
 /// Routes packets that came in by a link.
 pub(crate) fn route_input(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     origin: Origin,
 ) -> RouteInput {
@@ -95,7 +96,7 @@ pub(crate) fn route_input(
 /// Source validation of what is accepted, and of what is sent on, link by link.
 fn validate(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     origin: Origin,
     routed: &RouteInput,
@@ -150,7 +151,7 @@ pub(crate) fn table_doubts(host: &Host<'_>, family: Family, starts_here: bool) -
 }
 
 /// Pairs of addresses that may not be on a wire (RFC 1812 5.3.7, RFC 4291 2.5.3).
-fn martian(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origin) -> Partition {
+fn martian(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>, origin: Origin) -> Partition {
     let stop = |subject| {
         let silence = Some(asked.silence());
         Finding::stop(Stage::Route, DropReason::Martian, subject, silence)
@@ -210,7 +211,7 @@ fn martian(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
 }
 
 /// From 0.0.0.0 to 0.0.0.0 is an old way to say "everyone" (`ip_route_input_slow`).
-fn from_zero_to_zero(sets: &mut Diagram, asked: &Asked<'_>, origin: Origin) -> PacketSet {
+fn from_zero_to_zero(sets: &mut Sets, asked: &Asked<'_>, origin: Origin) -> PacketSet {
     if asked.to == IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) {
         origin.is_in(sets, &prefixes(&["0.0.0.0/32"]))
     } else {
@@ -219,7 +220,7 @@ fn from_zero_to_zero(sets: &mut Diagram, asked: &Asked<'_>, origin: Origin) -> P
 }
 
 /// The lookup of the address dialled.
-fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origin) -> RouteInput {
+fn look_up(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>, origin: Origin) -> RouteInput {
     let mut routed = RouteInput {
         partitions: Vec::new(),
         local: PacketSet::NONE,
@@ -240,7 +241,8 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
     let everyone = from_zero_to_zero(sets, asked, origin);
     routed.broadcast = everyone;
     let mut parts = vec![(everyone, broadcast(asked, None))];
-    let others = sets.difference(sets.universe(), everyone);
+    let universe = sets.universe();
+    let others = sets.difference(universe, everyone);
     for (set, found) in look_up_link_scope(host, sets, asked, &flow, others) {
         let kind = match found {
             Found::Route { way, .. } => Some(host.fib(asked.family).way(way).kind),
@@ -266,12 +268,12 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
             routed.forwards.extend(first_exit(host, asked, found).map(|link| (set, link)));
         }
         let answer = finding.stop.as_ref().and_then(|stop| answer(asked, stop));
-        let Some(refusal) = answer else {
+        let Some((refusal, message)) = answer else {
             parts.push((set, Finding { subject, ..finding }));
             continue;
         };
         let key = AnswerKey::icmp_error(asked.family);
-        for (back, they_see) in seen_refusals(host, sets, asked, &key, refusal) {
+        for (back, they_see) in seen_refusals(host, sets, asked, &key, (refusal, message)) {
             let set = sets.and(set, back);
             let mut finding = finding.clone();
             if let Some(stop) = &mut finding.stop {
@@ -288,7 +290,7 @@ fn look_up(host: &Host<'_>, sets: &mut Diagram, asked: &Asked<'_>, origin: Origi
 /// (`vrf_ip6_input_dst`).
 fn look_up_link_scope(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     flow: &Flow,
     within: PacketSet,
@@ -309,12 +311,17 @@ fn first_exit(host: &Host<'_>, asked: &Asked<'_>, found: Found) -> Option<Ifinde
 }
 
 /// What a stop tells the sender by an ICMP error, which has to find its way.
-fn answer(asked: &Asked<'_>, stop: &Stop) -> Option<TheySee> {
-    let sends = matches!(
-        stop.reason,
-        DropReason::NoRoute | DropReason::RouteUnreachable | DropReason::RouteProhibit
-    );
-    stop.they_see.filter(|seen| sends && *seen != asked.silence())
+fn answer(asked: &Asked<'_>, stop: &Stop) -> Option<(TheySee, Message)> {
+    // Codes of ICMP and of ICMPv6 (`ip_error`, `ip6_pkt_discard`, `ip6_pkt_prohibit`).
+    let code = match (stop.reason, asked.family) {
+        (DropReason::NoRoute, _) | (DropReason::RouteUnreachable, Family::Ipv6) => 0,
+        (DropReason::RouteUnreachable, Family::Ipv4) => 1,
+        (DropReason::RouteProhibit, Family::Ipv4) => 13,
+        (DropReason::RouteProhibit, Family::Ipv6) => 1,
+        (_, _) => return None,
+    };
+    let heard = stop.they_see.filter(|seen| *seen != asked.silence())?;
+    Some((heard, Message::Unreachable { code }))
 }
 
 /// The key of the lookup for what came in by a link.
@@ -329,7 +336,7 @@ pub(crate) fn flow(host: &Host<'_>, asked: &Asked<'_>, origin: Origin) -> Flow {
         source: origin.source,
         iif: asked.routed_link.ifindex,
         oif: None,
-        mark: 0,
+        mark: asked.mark,
         uid: 0,
         vrf_table: asked.vrf.map(|(_, table)| table),
         protocol: if knows_protocol { asked.proto.number() } else { 0 },

@@ -11,9 +11,9 @@ use canreach_snapshot::{Family, Ifindex, Link, LinkSysctl};
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, Term, WayKind};
 use crate::host::resolve::Setting;
-use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::route_input::{Origin, flow};
+use crate::path::sets::Sets;
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{DoubtEffect, DropReason, Stage, Subject, UnknownReason};
 
@@ -29,7 +29,7 @@ pub(crate) struct Checked {
 /// Checks the sources of packets that input routing accepts.
 pub(crate) fn validate_source(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     origin: Origin,
     checked: Checked,
@@ -96,24 +96,28 @@ fn own_source(asked: &Asked<'_>, accept_local: Setting) -> Finding {
 /// `__fib_validate_source`: the route back to the source.
 fn full_check(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     (origin, checked): (Origin, Checked),
     knobs: SourceKnobs,
 ) -> Partition {
     let forth = flow(host, asked, origin);
+    let valid_mark = host.link_sysctl(LinkSysctl::SrcValidMark, asked.routed_link);
     let back = Flow {
         destination: forth.source,
         source: Term::Is(checked.destination),
         // What is sent on is checked as if it came in by its way out.
         iif: checked.forwarded_by.unwrap_or(LOOPBACK_IFINDEX),
+        // Only `src_valid_mark` lets the mark decide the way back.
+        mark: if valid_mark.is_set() { forth.mark } else { 0 },
         source_port: forth.destination_port,
         destination_port: forth.source_port,
         ..forth
     };
     let accept_local = knobs.accept_local;
     let mut parts = Partition::new();
-    for (set, found) in host.look_up(sets, &back, sets.universe()) {
+    let universe = sets.universe();
+    for (set, found) in host.look_up(sets, &back, universe) {
         let mut finding = judge_source(host, asked, knobs, found);
         if let (Some(gap), true) = (accept_local.gap, is_local(host, found)) {
             finding.doubts = unread(host, gap).doubts;

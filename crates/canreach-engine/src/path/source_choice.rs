@@ -16,9 +16,9 @@ use canreach_snapshot::{
 
 use crate::host::Host;
 use crate::host::flow::{Found, Way};
-use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::reply::{AnswerKey, flows, link_local_sources};
+use crate::path::sets::Sets;
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{DoubtEffect, Stage, UnknownReason};
 
@@ -48,7 +48,7 @@ impl Class {
 /// another address than the one they dialled.
 pub(crate) fn source_choice(
     host: &Host<'_>,
-    sets: &mut Diagram,
+    sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
 ) -> Partition {

@@ -11,6 +11,7 @@ use canreach_snapshot::address::address_value;
 use canreach_snapshot::{Family, Ifindex, Link, Port, Proto, TableId};
 
 use crate::host::Host;
+use crate::netfilter::view::{Part, View};
 use crate::packet::packet_set::PacketSet;
 use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, TheySee, UnknownReason};
 
@@ -110,6 +111,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) vrf: Option<(Ifindex, TableId)>,
     /// IPv4: policy rules are walked, instead of the merged trie.
     pub(crate) split: bool,
+    /// The mark that rules gave the packet.
+    pub(crate) mark: u32,
+    /// The packet as rules left it; `None` where it has met none.
+    pub(crate) view: Option<&'a View>,
 }
 
 impl<'a> Asked<'a> {
@@ -130,7 +135,24 @@ impl<'a> Asked<'a> {
         let routed_link =
             vrf.filter(|_| !keeps_link).and_then(|(master, _)| host.link(master)).unwrap_or(link);
         let family = Family::of(to);
-        Some(Self { family, proto, port, to, link, routed_link, vrf, split })
+        let (mark, view) = (0, None);
+        Some(Self { family, proto, port, to, link, routed_link, vrf, split, mark, view })
+    }
+
+    /// The same question about packets that rules have changed to this.
+    pub(crate) fn as_seen<'v>(self, view: &'v View) -> Asked<'v>
+    where
+        'a: 'v,
+    {
+        let to = match view.destination {
+            Part::Is(value) => self.family.address(value),
+            Part::Client | Part::Chosen(_) => self.to,
+        };
+        let port = match view.destination_port {
+            Part::Is(value) => Port(value as u16),
+            Part::Client | Part::Chosen(_) => self.port,
+        };
+        Asked { to, port, mark: view.mark, view: Some(view), ..self }
     }
 
     /// The address dialled, as a number.

@@ -8,11 +8,14 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use canreach_snapshot::{AttachPoint, CgroupId, Port, Proto};
+use canreach_snapshot::{AttachPoint, CgroupId, Family, GlobalSysctl, Proto, Socket};
 
+use crate::host::Host;
 use crate::packet::packet_set::PacketSet;
+use crate::path::acknowledgement::acknowledgement;
+use crate::path::appearance::Message;
 use crate::path::local::{LocalAnswer, local_reply};
-use crate::path::receive::{ArrivalKey, Cell, Entry, Refusals, Walk};
+use crate::path::receive::{Along, Branch, Cell, Refusals, Walk};
 use crate::path::reply::{AnswerKey, mark_doubts, reply, seen_refusals};
 use crate::path::socket_gate::socket_gate;
 use crate::path::socket_lookup::{Lookup, SocketQuery, detail_doubts, lookup_doubts};
@@ -42,36 +45,24 @@ pub(super) struct Answering {
 
 impl Walk<'_, '_> {
     /// What the lookup is asked.
-    pub(super) const fn socket_query(
-        &self,
-        key: ArrivalKey,
-        entry: &Entry,
-        port: Port,
-        to_everyone: bool,
-    ) -> SocketQuery {
+    pub(super) fn socket_query(&self, along: Along<'_>, to_everyone: bool) -> SocketQuery {
         SocketQuery {
             family: self.family,
-            proto: key.proto,
-            port,
-            to: entry.to,
-            device: entry.device,
-            slave: entry.slave,
+            proto: along.arrival().proto,
+            port: along.port(),
+            to: along.branch.to,
+            device: along.branch.device,
+            slave: along.branch.slave,
             to_everyone,
-            source: entry.source,
+            source: along.branch.source,
         }
     }
 
     /// Socket, gate, reply and output, for packets that the lookup gives one result.
-    pub(super) fn stages_behind(
-        &mut self,
-        key: ArrivalKey,
-        port: Port,
-        entry: &Entry,
-        cell: &Cell,
-    ) -> Vec<Partition> {
+    pub(super) fn stages_behind(&mut self, along: Along<'_>, cell: &Cell) -> Vec<Partition> {
         let set = cell.set;
         let mut stages = Vec::new();
-        let answers = match (self.tail(key, port, entry, cell), &cell.lookup) {
+        let answers = match (self.tail(along, cell), &cell.lookup) {
             (Tail::Delivered { answers, gate, unread, .. }, Lookup::Sockets(sockets)) => {
                 let subject = sockets.first().map(|socket| Subject::Socket(*socket));
                 let mut finding = Finding::pass(Stage::Socket, subject);
@@ -83,7 +74,7 @@ impl Walk<'_, '_> {
                 stages.push(vec![(set, unread)]);
                 let subject = nearest.map(Subject::Socket);
                 let mut parts = Partition::new();
-                for (back, seen) in self.refusal(key, port, entry, to_everyone).iter() {
+                for (back, seen) in self.refusal(along, to_everyone).iter() {
                     let stop = Finding::stop(Stage::Socket, reason, subject.clone(), *seen);
                     parts.push((self.sets.and(set, *back), stop));
                 }
@@ -95,7 +86,9 @@ impl Walk<'_, '_> {
             | (Tail::Missed { .. }, Lookup::Sockets(_)) => Vec::new(),
         };
         if !cell.to_everyone {
-            for partition in self.replies(key, port, entry, &answers).iter() {
+            let replies = self.replies(along, &answers);
+            let acknowledged = self.acknowledged(along);
+            for partition in replies.iter().chain(acknowledged.iter()) {
                 let parts = partition.iter();
                 let within =
                     parts.map(|(back, finding)| (self.sets.and(set, *back), finding.clone()));
@@ -105,39 +98,51 @@ impl Walk<'_, '_> {
         stages
     }
 
+    /// What befalls the client's second packet.
+    fn acknowledged(&mut self, along: Along<'_>) -> Rc<Vec<Partition>> {
+        if along.arrival().proto == Proto::Udp || !self.rules.filters {
+            return Rc::default();
+        }
+        if let Some(known) = self.acknowledgements.get(&along.key) {
+            return Rc::clone(known);
+        }
+        let stages = Rc::new(acknowledgement(self.host, &mut self.sets, along));
+        self.acknowledgements.insert(along.key, Rc::clone(&stages));
+        stages
+    }
+
     /// Everything behind the lookup that a fate can depend on.
-    pub(super) fn tail(&self, key: ArrivalKey, port: Port, entry: &Entry, cell: &Cell) -> Tail {
+    pub(super) fn tail(&self, along: Along<'_>, cell: &Cell) -> Tail {
         let to_everyone = cell.to_everyone;
-        let query = self.socket_query(key, entry, port, to_everyone);
-        let mut doubts = lookup_doubts(self.host, key.proto, self.family);
+        let query = self.socket_query(along, to_everyone);
+        let mut doubts = lookup_doubts(self.host, along.arrival().proto, self.family);
         doubts.extend(detail_doubts(self.host, &query));
         let unread = Finding::doubtful(Stage::Socket, doubts);
         match &cell.lookup {
             Lookup::Sockets(sockets) => {
                 let mut answers: Vec<Answering> = Vec::new();
                 for socket in sockets {
-                    let answer = self.answering(key, port, entry, *socket, true);
+                    let answer = self.answering(along, *socket, true);
                     if !answers.contains(&answer) {
                         answers.push(answer);
                     }
                 }
-                let gate = socket_gate(self.host, key.proto, sockets);
+                let gate = socket_gate(self.host, along.arrival().proto, sockets);
                 Tail::Delivered { answers, gate, unread, to_everyone }
             }
             Lookup::Missed(reason, nearest) => {
                 let assumed = Answering {
                     key: AnswerKey {
-                        source: Some(entry.to),
-                        protocol: key.proto.number(),
-                        port: self.rules.ports.then_some(port),
+                        source: Some(along.branch.to),
+                        protocol: along.arrival().proto.number(),
+                        port: self.rules.ports.then_some(along.port()),
                         by_kernel: false,
                         ..AnswerKey::icmp_error(self.family)
                     },
                     cgroup: None,
                     mark_unread: false,
                 };
-                let answer = nearest
-                    .map_or(assumed, |socket| self.answering(key, port, entry, socket, false));
+                let answer = nearest.map_or(assumed, |socket| self.answering(along, socket, false));
                 Tail::Missed { reason: *reason, answer, unread, to_everyone }
             }
         }
@@ -145,54 +150,54 @@ impl Walk<'_, '_> {
 
     /// What the answer of a socket is routed by; as it is, or as it would be if it were bound to the
     /// address dialled. What nothing asks for is left out, so that more answers are the same.
-    fn answering(
-        &self,
-        key: ArrivalKey,
-        port: Port,
-        entry: &Entry,
-        socket: SocketIndex,
-        as_bound: bool,
-    ) -> Answering {
-        let socket = &self.host.netns().sockets[socket.0];
+    fn answering(&self, along: Along<'_>, index: SocketIndex, as_bound: bool) -> Answering {
+        let socket = &self.host.netns().sockets[index.0];
         // A listener's answer comes from the address dialled. A UDP socket's comes from the address
         // it is bound to, or from whichever the route has.
-        let chosen = key.proto == Proto::Udp && socket.is_wildcard() && as_bound;
+        let chosen = along.arrival().proto == Proto::Udp && socket.is_wildcard() && as_bound;
         let by_cgroup = |program: &canreach_snapshot::BpfAttachment| {
             matches!(program.point, AttachPoint::CgroupEgress(_))
         };
         let cgroups_matter = self.host.netns().bpf.iter().any(by_cgroup);
         let key = AnswerKey {
-            source: (!chosen).then_some(entry.to),
+            source: (!chosen).then_some(along.branch.to),
             device: socket.device.filter(|_| as_bound),
-            mark: socket.mark.filter(|_| self.rules.mark).map_or(0, |mark| mark.0),
-            uid: if self.rules.uid { socket.uid } else { 0 },
-            protocol: key.proto.number(),
-            port: self.rules.ports.then_some(port),
+            mark: self.answer_mark(along.branch, socket),
+            uid: if self.rules.uid || self.rules.filters { socket.uid } else { 0 },
+            protocol: along.arrival().proto.number(),
+            port: self.rules.ports.then_some(along.port()),
             transparent: socket.transparent == Some(true),
             by_kernel: false,
+            socket: self.rules.filters.then_some(index),
         };
         let mark_unread = socket.mark.is_none() && self.rules.mark;
         Answering { key, cgroup: socket.cgroup.filter(|_| cgroups_matter), mark_unread }
     }
 
+    /// The mark of an answer: the socket's, or that of the packet if `tcp_fwmark_accept` is on.
+    fn answer_mark(&self, branch: &Branch, socket: &Socket) -> u32 {
+        if !self.rules.mark && !self.rules.filters {
+            return 0;
+        }
+        let own = socket.mark.map_or(0, |mark| mark.0);
+        let accepts = socket.proto == Proto::Tcp
+            && own == 0
+            && self.host.sysctl(GlobalSysctl::TcpFwmarkAccept).is_set();
+        if accepts { branch.view.mark } else { own }
+    }
+
     /// The reply and output stages. Members of a group that differ in their answers make it
     /// uncertain which is sent.
-    fn replies(
-        &mut self,
-        key: ArrivalKey,
-        port: Port,
-        entry: &Entry,
-        answers: &[Answering],
-    ) -> Rc<Vec<Partition>> {
+    fn replies(&mut self, along: Along<'_>, answers: &[Answering]) -> Rc<Vec<Partition>> {
         let Some((first, others)) = answers.split_first() else { return Rc::default() };
-        let stages = self.reply(key, port, entry, *first);
+        let stages = self.reply(along, *first);
         if others.is_empty() {
             return stages;
         }
         let mut all = self.stopped(&stages);
         let mut some = all;
         for answer in others {
-            let stages = self.reply(key, port, entry, *answer);
+            let stages = self.reply(along, *answer);
             let stopped = self.stopped(&stages);
             all = self.sets.and(all, stopped);
             some = self.sets.or(some, stopped);
@@ -223,89 +228,97 @@ impl Walk<'_, '_> {
         stopped
     }
 
-    fn reply(
-        &mut self,
-        key: ArrivalKey,
-        port: Port,
-        entry: &Entry,
-        answer: Answering,
-    ) -> Rc<Vec<Partition>> {
-        if let Some(known) = self.replies.get(&(key, answer)) {
+    fn reply(&mut self, along: Along<'_>, answer: Answering) -> Rc<Vec<Partition>> {
+        if let Some(known) = self.replies.get(&(along.key, answer)) {
             return Rc::clone(known);
         }
         let doubts =
             if answer.mark_unread { mark_doubts(self.host, self.family) } else { Vec::new() };
         let mut stages = vec![vec![(PacketSet::ALL, Finding::doubtful(Stage::Reply, doubts))]];
-        match key.arrival {
+        match along.arrival().arrival {
             Arrival::Local { .. } => {
-                let asked = local_answer(key, entry, answer.key);
-                stages.push(local_reply(self.host, &mut self.sets, asked));
+                let asked = local_answer(along, answer.key);
+                stages.extend(local_reply(self.host, &mut self.sets, asked, None));
             }
-            Arrival::Link(via) => {
-                let asked = Asked::new(self.host, key.proto, port, key.to, via, key.split);
-                if let Some(asked) = asked {
+            Arrival::Link(_) => {
+                if let Some(asked) = asked_behind(self.host, along) {
                     let cgroup = answer.cgroup;
-                    let (replies, outputs) =
-                        reply(self.host, &mut self.sets, &asked, &answer.key, cgroup);
-                    stages.extend([replies, outputs]);
+                    stages.extend(reply(self.host, &mut self.sets, &asked, &answer.key, cgroup));
                 }
             }
         }
         let stages = Rc::new(stages);
-        self.replies.insert((key, answer), Rc::clone(&stages));
+        self.replies.insert((along.key, answer), Rc::clone(&stages));
         stages
     }
 
     /// What senders see of a refused connection.
-    fn refusal(
-        &mut self,
-        key: ArrivalKey,
-        port: Port,
-        entry: &Entry,
-        to_everyone: bool,
-    ) -> Rc<Refusals> {
-        let silence = silence(key.proto);
+    fn refusal(&mut self, along: Along<'_>, to_everyone: bool) -> Rc<Refusals> {
+        let silence = silence(along.arrival().proto);
         if to_everyone {
             return Rc::new(vec![(PacketSet::ALL, Some(silence))]);
         }
-        if let Some(known) = self.refusals.get(&key) {
+        if let Some(known) = self.refusals.get(&along.key) {
             return Rc::clone(known);
         }
-        let seen = match key.arrival {
+        let message = match (along.arrival().proto, self.family) {
+            (Proto::Tcp, _) => Message::Reset { rejected: false },
+            (Proto::Udp, Family::Ipv4) => Message::Unreachable { code: 3 },
+            (Proto::Udp, Family::Ipv6) => Message::Unreachable { code: 4 },
+        };
+        let seen = match along.arrival().arrival {
             Arrival::Local { .. } => {
                 let icmp = AnswerKey::icmp_error(self.family);
-                let answer = AnswerKey { source: Some(entry.to), ..icmp };
-                let back = local_reply(self.host, &mut self.sets, local_answer(key, entry, answer));
-                let heard = |finding: &Finding| {
-                    if finding.stop.is_some() { silence } else { TheySee::Refused }
-                };
-                back.iter().map(|(set, finding)| (*set, Some(heard(finding)))).collect()
-            }
-            Arrival::Link(via) => {
-                match Asked::new(self.host, key.proto, port, entry.to, via, key.split) {
-                    Some(asked) => {
-                        let answer = AnswerKey::refusal(&asked);
-                        let sets = &mut self.sets;
-                        seen_refusals(self.host, sets, &asked, &answer, TheySee::Refused)
+                let answer = AnswerKey { source: Some(along.branch.to), ..icmp };
+                let asked = local_answer(along, answer);
+                let back = local_reply(self.host, &mut self.sets, asked, Some(message));
+                let mut lost = PacketSet::NONE;
+                for (set, finding) in back.iter().flatten() {
+                    if finding.stop.is_some() {
+                        lost = self.sets.or(lost, *set);
                     }
-                    None => vec![(PacketSet::ALL, None)],
                 }
+                vec![(lost, Some(silence)), (self.sets.not(lost), Some(TheySee::Refused))]
             }
+            Arrival::Link(_) => match asked_behind(self.host, along) {
+                Some(asked) => {
+                    let answer = AnswerKey::refusal(&asked);
+                    let what = (TheySee::Refused, message);
+                    seen_refusals(self.host, &mut self.sets, &asked, &answer, what)
+                }
+                None => vec![(PacketSet::ALL, None)],
+            },
         };
         let seen = Rc::new(seen);
-        self.refusals.insert(key, Rc::clone(&seen));
+        self.refusals.insert(along.key, Rc::clone(&seen));
         seen
     }
 }
 
-fn local_answer(key: ArrivalKey, entry: &Entry, answer: AnswerKey) -> LocalAnswer {
-    let client: IpAddr = entry.source.unwrap_or(entry.to);
+/// The question as it is behind the rules.
+fn asked_behind<'a>(host: &Host<'a>, along: Along<'a>) -> Option<Asked<'a>> {
+    let Arrival::Link(via) = along.arrival().arrival else { return None };
+    let asked = Asked::new(
+        host,
+        along.arrival().proto,
+        along.port(),
+        along.arrival().to,
+        via,
+        along.arrival().split,
+    )?;
+    Some(asked.as_seen(&along.branch.view))
+}
+
+fn local_answer(along: Along<'_>, answer: AnswerKey) -> LocalAnswer<'_> {
+    let client: IpAddr = along.branch.source.unwrap_or(along.branch.to);
     LocalAnswer {
-        proto: key.proto,
+        proto: along.arrival().proto,
         key: answer,
         to: client,
-        device: entry.device,
-        dialled: entry.to,
-        split: key.split,
+        device: along.branch.device,
+        dialled: along.branch.to,
+        port: along.port(),
+        view: &along.branch.view,
+        split: along.arrival().split,
     }
 }

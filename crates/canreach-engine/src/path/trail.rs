@@ -5,8 +5,9 @@
 //! *Reads:* findings only.
 //! *Not modelled:* nothing; what cannot be judged has become a doubt by now.
 
-use crate::packet::diagram::{Diagram, FixedMap};
+use crate::packet::diagram::FixedMap;
 use crate::packet::packet_set::PacketSet;
+use crate::path::sets::Sets;
 use crate::path::stage::{Finding, Partition};
 use crate::{Blocker, Doubt, DoubtEffect, Fate, Outcome, SocketIndex, Step, StepResult, TheySee};
 
@@ -48,7 +49,7 @@ pub(crate) struct Trail {
 
 impl Trail {
     /// The start: all packets asked about, nothing happened.
-    pub(crate) fn start(sets: &Diagram) -> Vec<Self> {
+    pub(crate) fn start(sets: &Sets) -> Vec<Self> {
         vec![Self { set: sets.universe(), findings: Vec::new(), ended: false }]
     }
 }
@@ -58,7 +59,7 @@ pub(crate) const MAX_TRAILS: usize = 4096;
 
 /// Walks all trails through one stage. `None` if that makes too many of them.
 pub(crate) fn overlay(
-    sets: &mut Diagram,
+    sets: &mut Sets,
     findings: &mut Findings,
     trails: Vec<Trail>,
     partition: &Partition,
@@ -92,6 +93,55 @@ pub(crate) fn overlay(
         trails = next;
     }
     Some(trails)
+}
+
+/// The same for a partition whose parts are disjoint, where each packet is in one part at the most.
+pub(crate) fn divide(
+    sets: &mut Sets,
+    findings: &mut Findings,
+    trails: Vec<Trail>,
+    partition: &Partition,
+) -> Option<Vec<Trail>> {
+    let cells = partition.iter().filter(|(cell, _)| !cell.is_empty());
+    let cells: Vec<_> =
+        cells.map(|(cell, finding)| (*cell, findings.number(finding), finding.ends)).collect();
+    let mut next = Vec::with_capacity(trails.len());
+    for trail in trails {
+        if trail.ended {
+            next.push(trail);
+            continue;
+        }
+        let mut rest = trail.set;
+        for (cell, number, ends) in &cells {
+            let inside = sets.and(rest, *cell);
+            if inside.is_empty() {
+                continue;
+            }
+            rest = sets.difference(rest, inside);
+            let mut passed = trail.findings.clone();
+            passed.push(*number);
+            next.push(Trail { set: inside, findings: passed, ended: *ends });
+            if next.len() > MAX_TRAILS {
+                return None;
+            }
+        }
+        if !rest.is_empty() {
+            next.push(Trail { set: rest, ..trail });
+        }
+    }
+    Some(next)
+}
+
+/// The part of trails that lies in a set.
+pub(crate) fn restricted(sets: &mut Sets, trails: &[Trail], within: PacketSet) -> Vec<Trail> {
+    let mut inside = Vec::with_capacity(trails.len());
+    for trail in trails {
+        let set = sets.and(trail.set, within);
+        if !set.is_empty() {
+            inside.push(Trail { set, ..trail.clone() });
+        }
+    }
+    inside
 }
 
 /// What a trail comes to.

@@ -1,0 +1,90 @@
+//! The client's second packet: the handshake is complete when it gets through as well.
+//!
+//! *Kernel:* `tcp_check_req`: the hooks see the packet as they saw the first, of a connection that is
+//! established by now.
+//! *Decides:* whom rules stop at this point.
+//! *Reads:* rules.
+//! *Not modelled:* early demultiplexing; routes that depend on a mark which only the first packet got.
+
+use canreach_snapshot::{Ifindex, NfHook, Proto};
+
+use crate::host::Host;
+use crate::netfilter::hook::{HookPlace, NfStop, Strand};
+use crate::netfilter::view::{PacketType, Part, View};
+use crate::packet::packet_set::PacketSet;
+use crate::path::appearance::{Ends, LOOPBACK, arriving, between, first, second, strand};
+use crate::path::hook::walk_hook;
+use crate::path::receive::{Along, Branch};
+use crate::path::sets::Sets;
+use crate::path::stage::{Asked, Partition, silence};
+use crate::{Arrival, Stage};
+
+/// What rules do to it.
+pub(super) fn acknowledgement(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    along: Along<'_>,
+) -> Vec<Partition> {
+    let (key, branch) = (along.arrival(), along.branch);
+    let answered = &branch.view;
+    match key.arrival {
+        Arrival::Link(via) => {
+            let asked = Asked::new(host, key.proto, along.dialled, key.to, via, key.split);
+            let Some(asked) = asked else { return Vec::new() };
+            let view = second(arriving(host, &asked, via), answered);
+            let link = Some(asked.routed_link.ifindex);
+            let places = [
+                (Stage::Prerouting, NfHook::Prerouting, (link, None)),
+                (Stage::Input, NfHook::Input, (link, None)),
+            ];
+            walk_hooks(host, sets, key.proto, strand(sets.universe(), view), &places)
+        }
+        Arrival::Local { uid } => {
+            let source = branch.client();
+            let ends = Ends { source, to: branch.dialled, port: along.dialled.0 };
+            let first = first(key.proto, ends, PacketType::Host);
+            let view = second(View { sender_uid: Some(uid), ..first }, answered);
+            walk_hooks(host, sets, key.proto, strand(sets.universe(), view), &ROUND_TRIP)
+        }
+    }
+}
+
+/// The hooks that a packet of this machine to itself passes.
+pub(super) const ROUND_TRIP: [Place; 4] = [
+    (Stage::Output, NfHook::Output, (None, LOOPBACK)),
+    (Stage::Output, NfHook::Postrouting, (None, LOOPBACK)),
+    (Stage::Prerouting, NfHook::Prerouting, (LOOPBACK, None)),
+    (Stage::Input, NfHook::Input, (LOOPBACK, None)),
+];
+
+/// A hook, and the links it has in and out.
+pub(super) type Place = (Stage, NfHook, (Option<Ifindex>, Option<Ifindex>));
+
+/// Sends packets through hooks one after the other; whom rules stop hears nothing.
+pub(super) fn walk_hooks(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    proto: Proto,
+    entering: Strand,
+    places: &[Place],
+) -> Vec<Partition> {
+    let silence = silence(proto);
+    let mut unheard = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, Some(silence))];
+    let mut strands = vec![entering];
+    let mut partitions = Vec::new();
+    for (stage, hook, links) in places {
+        let strands_here = between(strands, *links);
+        let place = (*stage, HookPlace::at(*hook));
+        let walked = walk_hook(host, sets, place, strands_here, &mut unheard);
+        partitions.push(walked.partition);
+        strands = walked.strands;
+    }
+    partitions
+}
+
+impl Branch {
+    /// The client's address as it was when it sent.
+    fn client(&self) -> Part {
+        self.view.connection.original.map_or(self.view.source, |tuple| tuple.source)
+    }
+}

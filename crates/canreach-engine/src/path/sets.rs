@@ -1,0 +1,55 @@
+//! What a walk computes with: sets of packets, and what of the rules cannot be judged.
+//!
+//! *Kernel:* none.
+//! *Decides:* nothing.
+//! *Reads:* nothing.
+//! *Not modelled:* nothing.
+
+use std::ops::{Deref, DerefMut};
+
+use canreach_snapshot::Family;
+
+use crate::Stage;
+use crate::netfilter::hook::Neutral;
+use crate::netfilter::unknown::Unknowns;
+use crate::packet::diagram::Diagram;
+
+/// The arena of sets, and what was met among rules so far.
+#[derive(Debug)]
+pub(crate) struct Sets {
+    diagram: Diagram,
+    /// Predicates of rules that cannot be judged.
+    pub(crate) unknowns: Unknowns,
+    /// The stage at which each of them was met; what is missing has none yet.
+    pub(crate) met_at: Vec<Stage>,
+    /// Rules that are skipped, and policies that accept, to find what would stop a packet next.
+    pub(crate) neutral: Neutral,
+    /// Whether packets are told apart by the rule that decides.
+    pub(crate) names_rules: bool,
+}
+
+impl Sets {
+    pub(crate) fn new(family: Family) -> Self {
+        Self {
+            diagram: Diagram::new(family),
+            unknowns: Unknowns::default(),
+            met_at: Vec::new(),
+            neutral: Neutral::default(),
+            names_rules: false,
+        }
+    }
+}
+
+impl Deref for Sets {
+    type Target = Diagram;
+
+    fn deref(&self) -> &Diagram {
+        &self.diagram
+    }
+}
+
+impl DerefMut for Sets {
+    fn deref_mut(&mut self) -> &mut Diagram {
+        &mut self.diagram
+    }
+}
