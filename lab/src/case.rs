@@ -26,6 +26,15 @@
 //! ''' }]
 //! needs = "what not every kernel has"
 //! ```
+//!
+//! The same rules may be given for several generations of tables. Each makes a case of its own, and all
+//! must come out alike; what iptables takes is loaded once by iptables over nftables and once by the
+//! legacy one:
+//!
+//! ```toml
+//! nft = '''...'''
+//! xtables = '''...'''      by iptables and ip6tables; `iptables` or `ip6tables` for one of them
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,7 +43,7 @@ use anyhow::{Context, Error, Result, bail};
 use canreach_engine::{DropReason, TheySee, UnknownReason};
 use serde::Deserialize;
 
-use crate::filter_step::FilterStep;
+use crate::filter_step::{FilterStep, Loader};
 use crate::probe::Probe;
 use crate::step::Step;
 use crate::words::Words;
@@ -82,8 +91,8 @@ pub enum Expected {
     Unknown {
         /// Why.
         reason: UnknownReason,
-        /// What the client sees in the lab all the same.
-        they_see: TheySee,
+        /// What the client sees in the lab all the same; `None` where that is not always the same.
+        they_see: Option<TheySee>,
     },
 }
 
@@ -102,6 +111,10 @@ struct RawCase {
     #[serde(default)]
     rules: Vec<FilterStep>,
     needs: Option<String>,
+    nft: Option<String>,
+    xtables: Option<String>,
+    iptables: Option<String>,
+    ip6tables: Option<String>,
     expect: String,
 }
 
@@ -111,7 +124,8 @@ struct RawCase {
 /// With the line that is not understood.
 pub fn read(text: &str) -> Result<Vec<Case>> {
     let file: File = toml::from_str(text).context("not a file of cases")?;
-    file.case.into_iter().map(RawCase::parse).collect()
+    let cases: Result<Vec<Vec<Case>>> = file.case.into_iter().map(RawCase::parse).collect();
+    Ok(cases?.into_iter().flatten().collect())
 }
 
 /// The lines of a text that say something.
@@ -128,18 +142,55 @@ pub fn read_host(text: &str) -> Result<Vec<Step>> {
 }
 
 impl RawCase {
-    fn parse(self) -> Result<Case> {
+    /// One case, or one for each generation of tables.
+    fn parse(self) -> Result<Vec<Case>> {
         let host = read_host(&self.host);
-        let rules = self.rules.into_iter().map(Step::Filter);
         let expect: Result<_> = lines(&self.expect).map(str::parse).collect();
         let in_case = || format!("case `{}`", self.name);
-        Ok(Case {
-            host: host.with_context(in_case)?.into_iter().chain(rules).collect(),
+        let mut host = host.with_context(in_case)?;
+        host.extend(self.rules.iter().cloned().map(Step::Filter));
+        let plain = Case {
+            host,
             expect: expect.with_context(in_case)?,
-            name: self.name,
-            shows: self.shows,
-            needs: self.needs,
-        })
+            name: self.name.clone(),
+            shows: self.shows.clone(),
+            needs: self.needs.clone(),
+        };
+        let generations = self.generations();
+        let one = generations.len() == 1;
+        let of = |(name, rules): (&str, Vec<FilterStep>)| {
+            let mut case = plain.clone();
+            case.host.extend(rules.into_iter().map(Step::Filter));
+            if !one {
+                case.name = format!("{} ({name})", case.name);
+            }
+            case
+        };
+        let cases: Vec<Case> = generations.into_iter().map(of).collect();
+        Ok(if cases.is_empty() { vec![plain] } else { cases })
+    }
+
+    /// The rules in each generation of tables for which they are given.
+    fn generations(&self) -> Vec<(&'static str, Vec<FilterStep>)> {
+        let with = |with: Loader, text: &Option<String>| {
+            text.iter().map(move |text| FilterStep { with, text: text.clone() }).collect::<Vec<_>>()
+        };
+        let both = |ipv4, ipv6| {
+            [
+                with(ipv4, &self.xtables),
+                with(ipv6, &self.xtables),
+                with(ipv4, &self.iptables),
+                with(ipv6, &self.ip6tables),
+            ]
+            .concat()
+        };
+        let mut generations = vec![
+            ("nft", with(Loader::Nft, &self.nft)),
+            ("iptables", both(Loader::Iptables, Loader::Ip6tables)),
+            ("iptables-legacy", both(Loader::IptablesLegacy, Loader::Ip6tablesLegacy)),
+        ];
+        generations.retain(|(_, rules)| !rules.is_empty());
+        generations
     }
 }
 
@@ -160,14 +211,13 @@ impl FromStr for Expectation {
                 let slug = words.word("a reason")?;
                 let reason = DropReason::ALL.into_iter().find(|reason| reason.slug() == slug);
                 let reason = reason.with_context(|| format!("`{line}`: no reason `{slug}`"))?;
-                let they_see = if words.take("any") { None } else { Some(read_seen(&mut words)?) };
-                Expected::No { reason, they_see }
+                Expected::No { reason, they_see: read_any_seen(&mut words)? }
             }
             "unknown" => {
                 let slug = words.word("a reason")?;
                 let reason = UnknownReason::ALL.into_iter().find(|reason| reason.slug() == slug);
                 let reason = reason.with_context(|| format!("`{line}`: no reason `{slug}`"))?;
-                Expected::Unknown { reason, they_see: read_seen(&mut words)? }
+                Expected::Unknown { reason, they_see: read_any_seen(&mut words)? }
             }
             other => bail!("`{line}`: `{other}` is no verdict"),
         };
@@ -198,6 +248,11 @@ const SEEN: [TheySee; 12] = [
     TheySee::Delivered,
     TheySee::Silence,
 ];
+
+/// What they see, or `any`.
+fn read_any_seen(words: &mut Words<'_>) -> Result<Option<TheySee>> {
+    Ok(if words.take("any") { None } else { Some(read_seen(words)?) })
+}
 
 fn read_seen(words: &mut Words<'_>) -> Result<TheySee> {
     let slug = words.word("what they see")?;
@@ -250,7 +305,8 @@ impl fmt::Display for Expectation {
                 write!(formatter, " = no {} {they_see}", reason.slug())
             }
             Some(Expected::Unknown { reason, they_see }) => {
-                write!(formatter, " = unknown {} {}", reason.slug(), they_see.slug())
+                let they_see = they_see.map_or("any", TheySee::slug);
+                write!(formatter, " = unknown {} {they_see}", reason.slug())
             }
         }
     }

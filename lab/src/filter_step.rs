@@ -193,7 +193,8 @@ fn script(with: Loader, texts: &[&str]) -> String {
     for text in texts {
         let is_command = with.is_iptables() && text.trim_start().starts_with('-');
         if is_command {
-            for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let lines = text.lines().map(str::trim);
+            for line in lines.filter(|line| line.starts_with('-')) {
                 let (table, command) = table_of(line);
                 if open != Some(table) {
                     script.push_str(if open.is_some() { "COMMIT\n*" } else { "*" });

@@ -111,10 +111,12 @@ fn remove_abandoned(root: &OwnedFd) {
     }
 }
 
-/// The reason in a line of a trace, if the packet was one of IP.
+/// The reason in a line of a trace, if the packet was one of IP or ARP.
 fn reason_of(line: &str) -> Option<&str> {
     let (_, event) = line.split_once("kfree_skb: ")?;
-    let ip = ["protocol=2048 ", "protocol=34525 "].iter().any(|protocol| event.contains(protocol));
+    let (_, protocol) = event.split_once("protocol=")?;
+    // IPv4, IPv6, ARP.
+    let ip = ["2048 ", "34525 ", "2054 "].iter().any(|number| protocol.starts_with(number));
     let (_, reason) = event.split_once("reason: ")?;
     ip.then_some(reason.trim())
 }
@@ -182,7 +184,7 @@ mod tests {
         let line = "lab-7 [000] b.s2. 5.1: kfree_skb: skbaddr=0 rx_sk=0 protocol=2048 \
                     location=nft_do_chain+0x4f/0x5c reason: NETFILTER_DROP";
         assert_eq!(reason_of(line), Some("NETFILTER_DROP"));
-        assert_eq!(reason_of(&line.replace("2048", "2054")), None);
+        assert_eq!(reason_of(&line.replace("2048", "8")), None);
         assert_eq!(reason_of("# tracer: nop"), None);
     }
 }
