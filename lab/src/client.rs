@@ -23,7 +23,7 @@ use crate::frame::Ends;
 use crate::peer::WIRE_INDEX;
 use crate::probe::{Client, Observation, Probe};
 use crate::raw::{Order, Wire};
-use crate::server::{Server, new_socket, own_by};
+use crate::server::{Server, new_socket, open_as};
 use crate::topology::{Topology, mac_of};
 
 /// How long a client waits before it is taken to have got no answer. Everything happens on this
@@ -249,16 +249,11 @@ impl Attempt<'_> {
     /// Opens, binds and connects; a datagram is sent at once.
     fn start(&mut self, own: bool) -> Result<()> {
         let to = self.probe.to;
-        let socket = new_socket(self.probe.proto, to.ip())?;
-        let source = match &self.probe.client {
-            Client::Own { source, uid } => {
-                if *uid != 0 {
-                    own_by(&socket, *uid)?;
-                }
-                *source
-            }
-            Client::Peer { source, .. } => Some(*source),
+        let (source, uid) = match &self.probe.client {
+            Client::Own { source, uid } => (*source, Some(*uid)),
+            Client::Peer { source, .. } => (Some(*source), None),
         };
+        let socket = open_as(uid, || new_socket(self.probe.proto, to.ip()))?;
         match self.probe.proto {
             // A reset instead of a goodbye: nothing lingers on the host.
             Proto::Tcp => {

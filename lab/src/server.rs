@@ -16,9 +16,11 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result, bail};
 use canreach_snapshot::Proto;
 use nix::sys::socket::{setsockopt, sockopt as option};
+use nix::unistd::{Uid, setfsuid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
+use crate::netns::has_user;
 use crate::settle::wait_for_local_routes;
 use crate::topology::Unsupported;
 use crate::words::Words;
@@ -175,11 +177,9 @@ impl Server {
     /// # Errors
     /// With the call that failed.
     pub fn open(step: &ServerStep, index: &dyn Fn(&str) -> Result<u32>) -> Result<Self> {
-        let socket = if step.mptcp {
-            new_mptcp_socket(step)?
-        } else {
-            new_socket(step.proto, step.bind.ip())?
-        };
+        let socket = open_as(step.uid, || {
+            if step.mptcp { new_mptcp_socket(step) } else { new_socket(step.proto, step.bind.ip()) }
+        })?;
         set_options(step, &socket)?;
         let mut bind = step.bind;
         if let (SocketAddr::V6(address), Some(device)) = (&mut bind, &step.device)
@@ -310,22 +310,22 @@ fn set_options(step: &ServerStep, socket: &OwnedFd) -> Result<()> {
     if let Some(mark) = step.mark {
         setsockopt(socket, option::Mark, &mark).context("SO_MARK")?;
     }
-    if let Some(uid) = step.uid {
-        own_by(socket, uid)?;
-    }
     Ok(())
 }
 
-/// Gives a socket to a user: the kernel then takes that user for policy rules
-/// (net/socket.c, sockfs_setattr).
+/// Opens something as a user: rules go by who opened a socket (struct file, f_cred), policy rules by
+/// whom it belongs to (struct sock, sk_uid), and both are that user's then. Only files mind: the
+/// thread keeps its capabilities over the network.
 ///
 /// # Errors
 /// [`Unsupported`] if there is no such user in this user namespace.
-pub fn own_by(socket: &OwnedFd, uid: u32) -> Result<()> {
-    let user = rustix::process::Uid::from_raw(uid);
-    match rustix::fs::fchown(socket, Some(user), None) {
-        Ok(()) => Ok(()),
-        Err(Errno::INVAL) => bail!(Unsupported(format!("user {uid}"))),
-        Err(error) => Err(error).with_context(|| format!("give it to user {uid}")),
+pub fn open_as<T>(uid: Option<u32>, open: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(uid) = uid.filter(|uid| *uid != 0) else { return open() };
+    if !has_user(uid) {
+        bail!(Unsupported(format!("user {uid}")));
     }
+    setfsuid(Uid::from_raw(uid));
+    let opened = open();
+    setfsuid(Uid::from_raw(0));
+    opened
 }
