@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use canreach_snapshot::{CgroupId, Family, Ifindex, Mark, Netns, Port, Proto, Socket, SocketState};
 
 use crate::link_role::{LinkRole, connected_networks, is_link_local, link_roles};
+use crate::path::hook::has_rules;
 use crate::path::{Walk, answer_with};
 use crate::{
     AddressSet, Answer, Arrival, Blocker, DoubtEffect, DropReason, Host, Outcome, Question,
@@ -220,10 +221,10 @@ impl<'h, 'n> Classifier<'h, 'n> {
         ways.truncate(most);
         let connected = Family::BOTH.map(|family| (family, connected_networks(netns, family)));
         let connected = connected.into();
-        let ports_matter = netns
-            .policy_rules
-            .iter()
-            .any(|rule| rule.source_ports.is_some() || rule.destination_ports.is_some());
+        let by_port = |rule: &canreach_snapshot::PolicyRule| {
+            rule.source_ports.is_some() || rule.destination_ports.is_some()
+        };
+        let ports_matter = has_rules(host) || netns.policy_rules.iter().any(by_port);
         let cgroups_matter = !netns.bpf.is_empty();
         let walks = Family::BOTH.map(|family| (family, Walk::new(host, family))).into();
         Self { host, walks, ways, connected, ports_matter, cgroups_matter, too_many_ways }
