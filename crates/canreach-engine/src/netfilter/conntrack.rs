@@ -11,7 +11,7 @@ use crate::netfilter::expr::{At, Sink, Value};
 use crate::netfilter::header::TCP;
 use crate::netfilter::meta::nfproto;
 use crate::netfilter::unknown::{Cause, Sameness};
-use crate::netfilter::view::{Connection, Part, Tracking, Tuple, View};
+use crate::netfilter::view::{Connection, Part, Tracking, Tuple, Turn, View};
 use crate::packet::field::Field;
 use crate::{NfSubject, UnknownReason};
 
@@ -201,8 +201,13 @@ pub(crate) fn track(view: &mut View) {
     if connection.tracking != Tracking::None {
         return;
     }
+    if matches!(view.turn, Turn::Solicitation | Turn::Advertisement) {
+        // `nf_conntrack_icmpv6_error`: neighbour discovery is not tracked.
+        connection.tracking = Tracking::Untracked;
+        return;
+    }
     if connection.original.is_some() && connection.confirmed {
-        let reply = view.turn == crate::netfilter::view::Turn::Answer;
+        let reply = matches!(view.turn, Turn::Answer | Turn::Refusal);
         connection.tracking = Tracking::Established;
         connection.reply = reply;
         if reply {
@@ -215,8 +220,7 @@ pub(crate) fn track(view: &mut View) {
     let zone = connection.zone;
     match view.turn {
         // `tcp_new`: a SYN-ACK does not begin a connection, nor does a reset.
-        crate::netfilter::view::Turn::Answer | crate::netfilter::view::Turn::Refusal
-            if view.protocol == TCP => {}
+        Turn::Answer | Turn::Refusal if view.protocol == TCP => {}
         _ => {
             *connection = Connection {
                 tracking: Tracking::New,

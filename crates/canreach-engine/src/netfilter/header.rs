@@ -98,6 +98,8 @@ impl View {
             1..=3 => Place::Number { start: 1, bytes: 3, low: 0, high: 0xf_ffff },
             4 | 5 => Place::Number { start: 4, bytes: 2, low: self.least_length(), high: 0xffff },
             6 => is(self.protocol),
+            // Neighbour discovery does not cross routers (RFC 4861, 7.1.1).
+            7 if matches!(self.turn, Turn::Solicitation | Turn::Advertisement) => is(0xff),
             7 => Place::Number { start: 7, bytes: 1, low: 0, high: 0xff },
             8..=23 => self.part_byte(self.source, Field::Source, offset - 8),
             24..=39 => self.part_byte(self.destination, Field::Source, offset - 24),

@@ -33,6 +33,10 @@ pub(crate) enum Turn {
     Second,
     /// An error in place of an answer: a RST, an ICMP message.
     Refusal,
+    /// IPv6: a neighbour asks who has the address, before it sends anything else.
+    Solicitation,
+    /// The answer to that.
+    Advertisement,
 }
 
 /// The packet at one hook. Made with [`View::new`], then changed: fields are added now and then.
@@ -109,6 +113,7 @@ impl View {
                 Turn::Second => 0x10,
                 // The RST of a SYN acknowledges it.
                 Turn::Refusal => 0x14,
+                Turn::Solicitation | Turn::Advertisement => 0,
             },
             iif: None,
             oif: None,

@@ -17,7 +17,9 @@ use canreach_snapshot::{
 use crate::AddressSet;
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, Term, WayKind};
+use crate::netfilter::view::Part;
 use crate::packet::packet_set::PacketSet;
+use crate::path::discovery::discovery;
 use crate::path::hook::gap_doubts;
 use crate::path::reply::{AnswerKey, flows, is_source, link_local_sources};
 use crate::path::route_input::{Origin, RouteInput, is_broadcast_of, route_input};
@@ -448,8 +450,10 @@ fn neighbor_solicitation(
 ) {
     let (neighbors, strangers) = askers(sets, asked.family, around);
     // Without a router in the prefix, nobody asks for others.
-    let asking =
-        if router_in(host, around).is_some() { sets.or(neighbors, strangers) } else { neighbors };
+    let router = router_in(host, around);
+    let asking = if router.is_some() { sets.or(neighbors, strangers) } else { neighbors };
+    let mut askers = vec![(neighbors, Part::Client)];
+    askers.extend(router.map(|router| (strangers, Part::Is(router))));
     let addresses = &host.netns().addresses;
     let on =
         |link: Ifindex| host.entries_of(asked.to).find(|index| addresses[*index].ifindex == link);
@@ -461,9 +465,11 @@ fn neighbor_solicitation(
             let stop = Finding::stop(Stage::Link, DropReason::Tentative, subject, seen);
             found.partition.push((asking, stop));
         }
+        found.partition.extend(discovery(host, sets, asked, &askers).into_iter().flatten());
         return;
     }
     if is_anycast(host, asked) || is_proxied(host, asked) {
+        found.partition.extend(discovery(host, sets, asked, &askers).into_iter().flatten());
         return;
     }
     found.unresolved_if_stopped = asking;

@@ -3,6 +3,7 @@
 pub(crate) mod acknowledgement;
 pub(crate) mod appearance;
 pub(crate) mod arrival;
+pub(crate) mod discovery;
 pub(crate) mod forward;
 pub mod group;
 pub(crate) mod hook;
