@@ -186,10 +186,11 @@ fn read_neighbors(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
 }
 
 /// What says that filters were not looked for.
-const FILTERS: [GapSubject; 8] = [
+const FILTERS: [GapSubject; 9] = [
     GapSubject::NftRuleset,
     GapSubject::LegacyTables(Family::Ipv4),
     GapSubject::LegacyTables(Family::Ipv6),
+    GapSubject::Ipsets,
     GapSubject::Xdp,
     GapSubject::Tc,
     GapSubject::CgroupBpf,

@@ -47,6 +47,8 @@ pub enum GapSubject {
     NftRuleset,
     /// Tables of iptables-legacy of one family.
     LegacyTables(Family),
+    /// Sets of ipset: what rules look up in them stays undecided.
+    Ipsets,
     /// XDP programs.
     Xdp,
     /// tc and tcx programs.

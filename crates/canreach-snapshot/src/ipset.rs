@@ -21,6 +21,12 @@ pub struct Ipset {
     pub timeout_s: Option<u32>,
     /// `hash:ip` with `netmask`: addresses are cut to this before they are looked up.
     pub netmask: Option<u8>,
+    /// With `bitmask` in place of `netmask`: which bits of an address count.
+    #[serde(default)]
+    pub bitmask: Option<std::net::IpAddr>,
+    /// `hash:ip,mark`: which bits of a mark count.
+    #[serde(default)]
+    pub markmask: Option<u32>,
     /// Range of a bitmap: the first and the last value it can hold, as the kernel gives them.
     pub range: Option<(u32, u32)>,
     /// What is in it.
@@ -53,6 +59,9 @@ pub struct IpsetEntry {
     /// A link (`hash:net,iface`), and whether it means a port of a bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iface: Option<(String, bool)>,
+    /// The link's name stands for all that begin with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub iface_wildcard: bool,
     /// A packet mark (`hash:ip,mark`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<u32>,

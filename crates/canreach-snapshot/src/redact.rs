@@ -143,6 +143,7 @@ impl Redaction<'_> {
         // Rules name addresses, links and people; they are not exchanged yet, so they go.
         firewall.nft = None;
         firewall.xt_tables.clear();
+        firewall.ipsets = None;
         for chain in &mut firewall.chains {
             chain.table = self.names.filter(&chain.table);
             chain.name = self.names.filter(&chain.name);
@@ -180,6 +181,7 @@ impl Redaction<'_> {
                 | GapSubject::FibLayout
                 | GapSubject::NftRuleset
                 | GapSubject::LegacyTables(_)
+                | GapSubject::Ipsets
                 | GapSubject::Xdp
                 | GapSubject::Tc
                 | GapSubject::CgroupBpf

@@ -3,7 +3,7 @@
 use canreach_snapshot::nft::Ruleset;
 use canreach_snapshot::{Family, Firewall, Gap, GapReason, GapSubject};
 
-use super::legacy;
+use super::{ipset, legacy};
 use crate::error::ReadError;
 use crate::kernel_module::{KernelModules, Presence};
 use crate::netlink::nft;
@@ -33,6 +33,7 @@ pub(crate) fn read(gaps: &mut Vec<Gap>) -> Firewall {
     for family in Family::BOTH {
         legacy::read(family, &mut firewall, gaps);
     }
+    ipset::read(&mut firewall, &modules, gaps);
     if gaps.len() > known {
         let absent = |module: &str| modules.presence(module) == Presence::Absent;
         firewall.cannot_redirect = REWRITERS.iter().all(|module| absent(module));

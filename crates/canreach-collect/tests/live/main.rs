@@ -5,6 +5,7 @@
 mod changes;
 mod decoder;
 mod filters;
+mod ipsets;
 mod links;
 mod namespace;
 mod namespaces;

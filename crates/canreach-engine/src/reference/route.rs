@@ -124,6 +124,7 @@ impl Walk<'_> {
                 | GapSubject::FibLayout
                 | GapSubject::NftRuleset
                 | GapSubject::LegacyTables(_)
+                | GapSubject::Ipsets
                 | GapSubject::Xdp
                 | GapSubject::Tc
                 | GapSubject::CgroupBpf

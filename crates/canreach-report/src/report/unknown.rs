@@ -30,7 +30,7 @@ pub fn what(subject: &GapSubject) -> String {
         GapSubject::SocketMarks => "socket-marks",
         GapSubject::Owners => "owners",
         GapSubject::FibLayout => "fib-layout",
-        GapSubject::NftRuleset | GapSubject::LegacyTables(_) => "firewall",
+        GapSubject::NftRuleset | GapSubject::LegacyTables(_) | GapSubject::Ipsets => "firewall",
         GapSubject::Xdp
         | GapSubject::Tc
         | GapSubject::CgroupBpf
@@ -115,6 +115,7 @@ pub const fn bears_on_a_list(subject: &GapSubject) -> bool {
         | GapSubject::NetfilterBpf
         | GapSubject::Netns(_) => true,
         GapSubject::Nexthops
+        | GapSubject::Ipsets
         | GapSubject::Neighbors
         | GapSubject::Sysctl(_)
         | GapSubject::SocketMarks

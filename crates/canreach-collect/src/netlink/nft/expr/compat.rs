@@ -1,10 +1,10 @@
 //! Matches and targets of xtables inside nftables (net/netfilter/nft_compat.c).
 
 use canreach_snapshot::NfFamily;
-use canreach_snapshot::nft::{Bytes, Expr};
-use canreach_snapshot::xt::{Match, MatchKind, Target, TargetKind};
+use canreach_snapshot::nft::Expr;
 
 use super::super::super::attr::Malformed;
+use super::super::super::xt::{decode_match, decode_target};
 use super::super::field::Fields;
 
 /// `NFTA_MATCH_*` and `NFTA_TARGET_*` have the same numbers.
@@ -13,11 +13,13 @@ const REV: u16 = 2;
 const INFO: u16 = 3;
 
 pub(super) fn xt_match(fields: &Fields<'_>, family: NfFamily) -> Result<Option<Expr>, Malformed> {
-    Ok(extension(fields)?.map(|it| Expr::Match(decode_match(it, family))))
+    Ok(extension(fields)?
+        .map(|it| Expr::Match(decode_match(&it.name, it.revision, family, it.bytes))))
 }
 
 pub(super) fn xt_target(fields: &Fields<'_>, family: NfFamily) -> Result<Option<Expr>, Malformed> {
-    Ok(extension(fields)?.map(|it| Expr::Target(decode_target(it, family))))
+    Ok(extension(fields)?
+        .map(|it| Expr::Target(decode_target(&it.name, it.revision, family, it.bytes))))
 }
 
 /// A match or a target of xtables, as it came.
@@ -36,12 +38,4 @@ fn extension<'a>(fields: &Fields<'a>) -> Result<Option<Extension<'a>>, Malformed
     let bytes = fields.of(INFO).map_or(&[][..], |attribute| attribute.payload);
     let name = fields.text(NAME).zip(u8::try_from(revision).ok());
     Ok(name.map(|(name, revision)| Extension { name, revision, bytes }))
-}
-
-fn decode_match(it: Extension<'_>, _family: NfFamily) -> Match {
-    Match { name: it.name, revision: it.revision, kind: MatchKind::Opaque(Bytes::from(it.bytes)) }
-}
-
-fn decode_target(it: Extension<'_>, _family: NfFamily) -> Target {
-    Target { name: it.name, revision: it.revision, kind: TargetKind::Opaque(Bytes::from(it.bytes)) }
 }
