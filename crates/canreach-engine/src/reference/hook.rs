@@ -1,11 +1,13 @@
-//! What sits on the path and cannot be judged: packet filters, BPF programs, and gaps about them.
+//! What sits on the path and cannot be judged: unread packet filters, BPF programs, gaps about them.
 //!
 //! Mirrors where `NF_HOOK`, `sch_handle_ingress`, XDP and the BPF hooks of control groups and of the
-//! socket lookup are called. Only presence is known; each is a doubt. Left out: forward hooks, which
-//! cannot change that a packet is sent on.
+//! socket lookup are called. Of packet filters whose rules were not read, and of programs, only the
+//! presence is known; each is a doubt. What was read is judged in `netfilter/`. Left out: forward
+//! hooks, which cannot change that a packet is sent on.
 
 use canreach_snapshot::{
-    AttachPoint, CgroupId, Family, Gap, GapSubject, Ifindex, LinkKind, NfFamily, NfHook,
+    AttachPoint, CgroupId, Family, Gap, GapSubject, HookedChain, Ifindex, LinkKind, NfFamily,
+    NfHook, xt,
 };
 
 use super::walk::{Walk, gap_reason};
@@ -13,7 +15,7 @@ use crate::{Arrival, DoubtEffect, SocketIndex, Stage, UnknownReason};
 
 use DoubtEffect::{MayRedirect, MayStop};
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// XDP, tc and ingress chains of the link the packet comes in by, or of a port of it; chains of
     /// the bridge family where that link is a bridge, except those for frames sent on or out.
     pub(super) fn ingress_hooks(&mut self, link: Ifindex) {
@@ -24,7 +26,7 @@ impl Walk<'_> {
             .filter(|other| other.ifindex == link || other.master == Some(link))
             .map(|other| other.name.as_str())
             .collect();
-        for chain in self.netns.firewall.chains.iter().filter(|chain| !chain.is_idle()) {
+        for chain in self.unread_chains() {
             let on_link = chain.devices.iter().any(|device| names.contains(&device.as_str()));
             if chain.hook == NfHook::Ingress && on_link {
                 self.doubt(UnknownReason::NotModelled, MayRedirect);
@@ -55,13 +57,20 @@ impl Walk<'_> {
         self.gaps(MayRedirect, |subject| matches!(subject, GapSubject::Xdp | GapSubject::Tc));
     }
 
+    /// Chains of nftables that do something, where their rules were not read.
+    fn unread_chains(&self) -> impl Iterator<Item = &'a HookedChain> + use<'a> {
+        let firewall = &self.netns.firewall;
+        let unread = firewall.nft.is_none();
+        firewall.chains.iter().filter(move |chain| unread && !chain.is_idle())
+    }
+
     fn is_bridge(&self, link: Ifindex) -> bool {
         self.link(link).is_some_and(|link| link.kind == LinkKind::Bridge)
     }
 
     /// The chains of the ARP family, when ARP is needed.
     pub(super) fn arp_hooks(&mut self) {
-        for chain in self.netns.firewall.chains.iter().filter(|chain| !chain.is_idle()) {
+        for chain in self.unread_chains() {
             if chain.family == NfFamily::Arp {
                 self.doubt(UnknownReason::NotModelled, MayStop);
             }
@@ -71,13 +80,16 @@ impl Walk<'_> {
     /// Netfilter at one of the stages prerouting, input and output.
     pub(super) fn hooks(&mut self, stage: Stage) {
         let effect = self.hook_effect(stage);
-        for chain in self.netns.firewall.chains.iter().filter(|chain| !chain.is_idle()) {
+        for chain in self.unread_chains() {
             if concerns(chain.family, self.family()) && stage_of(chain.hook) == Some(stage) {
                 self.doubt(UnknownReason::NotModelled, effect);
             }
         }
         for table in &self.netns.firewall.legacy_tables {
-            let here = concerns(table.family, self.family()) && table.idle != Some(true);
+            let is_read = |read: &xt::Table| read.family == table.family && read.name == table.name;
+            let here = concerns(table.family, self.family())
+                && table.idle != Some(true)
+                && !self.netns.firewall.xt_tables.iter().any(is_read);
             if let Some(effect) = legacy_effect(&table.name, stage, effect).filter(|_| here) {
                 self.doubt(UnknownReason::NotModelled, effect);
             }

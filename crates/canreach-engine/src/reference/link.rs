@@ -12,7 +12,7 @@ use canreach_snapshot::{
     RouteType, Scope,
 };
 
-use super::route::{RouteInput, is_limited_broadcast, is_link_local};
+use super::route::{Onward, RouteInput, is_limited_broadcast, is_link_local};
 use super::table::Flow;
 use super::walk::{Stop, Walk};
 use crate::{DoubtEffect, DropReason, Packet, TheySee};
@@ -59,7 +59,8 @@ impl Walk<'_> {
             Neighbor::Silent(reason) => return Err(unreachable(reason)),
             Neighbor::RouteRefuses => {
                 // Where the route stage stops this sender too, it names the reason.
-                if self.attempt(|walk| walk.route_stage(ifindex)).is_ok() {
+                let accepts = |onward| matches!(onward, Onward::Here(_));
+                if self.attempt(|walk| walk.route_decision(ifindex)).is_ok_and(accepts) {
                     return Err(unreachable(DropReason::NeighborSilent));
                 }
                 self.unheard = true;
@@ -71,7 +72,7 @@ impl Walk<'_> {
     /// TCP knows no groups and no broadcasts: connect(2) to an address that the client knows for one
     /// fails at once, and nothing is sent (`tcp_v4_connect`, `tcp_v6_connect`).
     fn refused_by_client(&self, link: Ifindex) -> Option<DropReason> {
-        let Packet { proto, source, destination, .. } = *self.packet;
+        let Packet { proto, source, destination, .. } = self.packet;
         let subnet = |prefix: &Prefix| {
             prefix.family() == Family::Ipv4
                 && prefix.length() < 31
@@ -155,9 +156,26 @@ impl Walk<'_> {
         match self.family() {
             Family::Ipv4 => {
                 self.arp_hooks();
-                self.arp_process(ifindex, sender)
+                let answer = self.arp_process(ifindex, sender);
+                self.past_rules(answer, ifindex, sender)
             }
-            Family::Ipv6 => self.ndisc_recv_ns(ifindex),
+            Family::Ipv6 => {
+                let answer = self.ndisc_recv_ns(ifindex);
+                self.past_rules(answer, ifindex, sender)
+            }
+        }
+    }
+
+    /// Question and answer pass rules like other packets. Where this machine would not answer anyway,
+    /// that is the reason.
+    fn past_rules(&mut self, answer: Neighbor, ifindex: Ifindex, sender: IpAddr) -> Neighbor {
+        if !matches!(answer, Neighbor::Answered) {
+            return answer;
+        }
+        let port = self.port.unwrap_or(ifindex);
+        match self.neighbor_hooks(sender, port, ifindex) {
+            Ok(()) => Neighbor::Answered,
+            Err(stop) => Neighbor::Silent(stop.reason),
         }
     }
 

@@ -8,8 +8,10 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
-use canreach_snapshot::{Family, Ifindex, Proto, RouteType};
+use canreach_snapshot::{Family, Ifindex, NfHook, Proto, RouteType};
 
+use super::netfilter::NfStop;
+use super::netfilter::skb::{Owner, Skb};
 use super::output::{NoWayOut, WayOut};
 use super::route::{Arrived, is_limited_broadcast, is_link_local};
 use super::table::{FibError, Flow};
@@ -21,14 +23,30 @@ impl Walk<'_> {
     pub(super) fn leave_and_return(&mut self, uid: u32) -> Result<Vec<SocketIndex>, Stop> {
         self.connect_hooks();
         self.route_gaps();
-        let (arrived, device) = self.connect(uid)?;
+        let (mut arrived, device) = self.connect(uid)?;
+        self.client.source = arrived.source;
+        self.client.destination = arrived.destination;
         self.hooks(Stage::Output);
-        if !self.link(device).is_some_and(|link| link.is_up()) {
+        let mut skb = self.first_skb(self.client);
+        skb.owner = Owner::Client(uid);
+        let out = match self.leave(&mut skb, &arrived, device)? {
+            Some(looped) => {
+                arrived = looped.0;
+                looped.1
+            }
+            None => device,
+        };
+        if !self.link(out).is_some_and(|link| link.is_up()) {
             return Err(self.silent(DropReason::LinkDown));
         }
-        self.ingress_hooks(device);
+        self.ingress_hooks(out);
         self.hooks(Stage::Prerouting);
         self.hooks(Stage::Input);
+        if let Err(stop) = self.loop_back(&mut skb, out) {
+            return Err(self.nf_stopped(stop, &skb, &arrived));
+        }
+        self.adopt(&skb);
+        arrived.source = skb.source;
         let sockets = self.socket_stage(&arrived)?;
         self.gate_stage(&sockets)?;
         if !arrived.broadcast {
@@ -36,6 +54,46 @@ impl Walk<'_> {
             self.reply_stage(&arrived, &sockets)?;
         }
         Ok(sockets)
+    }
+
+    /// The client's packet past output and postrouting. Where rules gave it another route: where that
+    /// leads, inside this machine.
+    fn leave(
+        &mut self,
+        skb: &mut Skb,
+        arrived: &Arrived,
+        device: Ifindex,
+    ) -> Result<Option<(Arrived, Ifindex)>, Stop> {
+        if let Err(stop) = self.ip_hook(NfHook::Output, skb, None, Some(device)) {
+            return Err(self.refused_here(stop, skb, arrived));
+        }
+        let looped = match skb.rerouted.clone() {
+            Some(way) if !self.stays(&way) => {
+                let away = way.links.first().copied().unwrap_or(device);
+                let passed = self.post_route(skb, away);
+                return Err(match passed {
+                    Ok(()) => Stop { reason: DropReason::Forwarded, they_see: None },
+                    Err(stop) => self.refused_here(stop, skb, arrived),
+                });
+            }
+            Some(way) => Some(self.looped(&way, skb.destination, skb.source)),
+            None => None,
+        };
+        let out = looped.as_ref().map_or(device, |(_, out)| *out);
+        if let Err(stop) = self.post_route(skb, out) {
+            return Err(self.refused_here(stop, skb, arrived));
+        }
+        Ok(looped)
+    }
+
+    /// The end of a packet before it has left: a datagram's sender gets the error at once, TCP goes on
+    /// trying.
+    fn refused_here(&mut self, stop: NfStop, skb: &Skb, arrived: &Arrived) -> Stop {
+        let mut end = self.nf_stopped(stop, skb, arrived);
+        if self.packet.proto == Proto::Udp {
+            end.they_see = Some(stop.sees.unwrap_or(TheySee::OperationNotPermitted));
+        }
+        end
     }
 
     /// Where connect(2) leads, and the link the packet loops through.
@@ -205,12 +263,23 @@ impl Walk<'_> {
 
 /// What connect(2) returns.
 const fn refused(error: FibError) -> Stop {
-    let (reason, they_see) = match error {
-        FibError::NoRoute | FibError::Again => (DropReason::NoRoute, TheySee::NetworkUnreachable),
-        FibError::RuleUnreachable => (DropReason::RouteUnreachable, TheySee::NetworkUnreachable),
-        FibError::RouteUnreachable => (DropReason::RouteUnreachable, TheySee::HostUnreachable),
-        FibError::Prohibit => (DropReason::RouteProhibit, TheySee::PermissionDenied),
-        FibError::Blackhole => (DropReason::RouteBlackhole, TheySee::InvalidArgument),
+    let reason = match error {
+        FibError::NoRoute | FibError::Again => DropReason::NoRoute,
+        FibError::RuleUnreachable | FibError::RouteUnreachable => DropReason::RouteUnreachable,
+        FibError::Prohibit => DropReason::RouteProhibit,
+        FibError::Blackhole => DropReason::RouteBlackhole,
     };
-    Stop { reason, they_see: Some(they_see) }
+    Stop { reason, they_see: Some(errno(error)) }
+}
+
+/// The error of a lookup, as a program sees it.
+pub(super) const fn errno(error: FibError) -> TheySee {
+    match error {
+        FibError::NoRoute | FibError::Again | FibError::RuleUnreachable => {
+            TheySee::NetworkUnreachable
+        }
+        FibError::RouteUnreachable => TheySee::HostUnreachable,
+        FibError::Prohibit => TheySee::PermissionDenied,
+        FibError::Blackhole => TheySee::InvalidArgument,
+    }
 }

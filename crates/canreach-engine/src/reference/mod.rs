@@ -6,11 +6,14 @@
 //! the reasons) and no evaluation code, or one mistake could hide in both.
 //!
 //! Reading order: `walk` (the stages), `link`, `route`, `table`, `rule`, `source`, `socket`,
-//! `output`, `source_choice`, `reply`, `local`; `hook` holds what cannot be judged.
+//! `output`, `source_choice`, `reply`, `local`; `netfilter/` judges packet filters; `hook` holds what
+//! cannot be judged, `fork` what becomes of a packet then.
 
+mod fork;
 mod hook;
 mod link;
 mod local;
+mod netfilter;
 mod output;
 mod reply;
 mod route;

@@ -6,16 +6,19 @@
 
 use std::net::IpAddr;
 
+use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    Family, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind, NextHop, Proto, RouteType, Scope,
-    Socket,
+    Family, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind, NextHop, NfHook, Proto, RouteType,
+    Scope, Socket,
 };
 
+use super::netfilter::skb::{Owner, PACKET_HOST, Skb, Tuple};
+use super::netfilter::{NfStop, Rejection};
 use super::output::{NoWayOut, WayOut};
-use super::route::{Arrived, is_link_local};
+use super::route::{Arrived, Onward, is_link_local};
 use super::table::Flow;
 use super::walk::{Stop, Walk};
-use crate::{DoubtEffect, DropReason, SocketIndex, TheySee, UnknownReason};
+use crate::{Arrival, DoubtEffect, DropReason, SocketIndex, TheySee, UnknownReason};
 
 /// An answer of the kernel itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(super) enum Answering {
     PortUnreachable,
     /// ICMP error of routing, from whatever address suits.
     RouteError,
+    /// What a rule sends back; `local` where routing found the packet to be for this machine.
+    Rule { rejection: Rejection, local: bool },
 }
 
 /// Where an answer leaves, seen from where the packet came in.
@@ -50,9 +55,12 @@ impl Walk<'_> {
             // UDP is not told of this error, whether it gets back or not.
             return Some(they_see);
         }
-        let (leaves, unsure) = self.attempt(|walk| {
-            let leaves = walk.answer_leaves(kind, arrived);
-            (leaves, !walk.doubts.is_empty())
+        let (leaves, unsure, passes) = self.attempt(|walk| {
+            let way = walk.answer_way(kind, arrived);
+            let passes =
+                way.as_ref().is_none_or(|(_, way)| walk.refusal_passes(kind, arrived, way));
+            let leaves = way.map(|(leaves, _)| leaves);
+            (leaves, !walk.doubts.is_empty(), passes)
         });
         let may_be_stopped = self.attempt(|walk| {
             if let Some(link) = arrived.link {
@@ -61,6 +69,8 @@ impl Walk<'_> {
             !walk.doubts.is_empty()
         });
         match leaves {
+            Some(Leaves::ByVpn) | None if !unsure => Some(self.nothing_comes_back()),
+            Some(_) if !passes => Some(self.nothing_comes_back()),
             _ if unsure => None,
             Some(Leaves::ByArrival) => Some(they_see).filter(|_| !may_be_stopped),
             Some(Leaves::ByVpn) | None => Some(self.nothing_comes_back()),
@@ -68,17 +78,85 @@ impl Walk<'_> {
         }
     }
 
-    /// `ip_send_unicast_reply`, `tcp_v6_send_response`, `icmp_route_lookup`, `icmp6_send`: where an
-    /// answer of the kernel leaves; `None` if it has no way.
-    fn answer_leaves(&mut self, kind: Answering, arrived: &Arrived) -> Option<Leaves> {
+    /// Whether a refusal passes the hooks on its way out; to a client of this machine, on its way in
+    /// again too.
+    fn refusal_passes(&mut self, kind: Answering, arrived: &Arrived, way: &WayOut) -> bool {
+        let Some(current) = self.current.clone() else { return true };
+        let tuple = Tuple {
+            source: arrived.destination,
+            source_port: self.packet.destination_port.0,
+            destination: arrived.source,
+            destination_port: self.packet.source_port.0,
+        };
+        let unreachable =
+            |walk: &Self, code| walk.unreachable_skb(arrived.destination, arrived.source, code);
+        let mut skb = match kind {
+            Answering::Reset => self.reset_skb(tuple, Owner::Kernel),
+            Answering::PortUnreachable | Answering::RouteError => {
+                let port = if kind == Answering::PortUnreachable { [3, 4] } else { [0, 0] };
+                unreachable(self, port[usize::from(self.family() == Family::Ipv6)])
+            }
+            Answering::Rule { rejection: Rejection::Reset, .. } => {
+                self.reset_skb(tuple, Owner::Nobody)
+            }
+            Answering::Rule { rejection: Rejection::Unreachable(code), .. } => {
+                unreachable(self, code)
+            }
+        };
+        if matches!(kind, Answering::Rule { .. }) {
+            self.attach(&mut skb, &current);
+        }
+        skb.mark = self.reflected_mark();
+        skb.port = current.port;
+        self.answer_passes(&mut skb, arrived, way).is_ok()
+    }
+
+    /// An answer past the hooks on its way to the client.
+    fn answer_passes(
+        &mut self,
+        skb: &mut Skb,
+        arrived: &Arrived,
+        way: &WayOut,
+    ) -> Result<(), NfStop> {
+        if arrived.link.is_none() {
+            let out = self.go_out(skb, LOOPBACK_IFINDEX)?;
+            return self.loop_back(skb, out);
+        }
+        let Some((first, others)) = way.links.split_first() else { return Ok(()) };
+        let before = self.clone();
+        let untouched = skb.clone();
+        let passed = self.go_out(skb, *first).map(|_| ());
+        let agree = others.iter().all(|link| {
+            let other = before.attempt(|walk| walk.go_out(&mut untouched.clone(), *link));
+            other.is_ok() == passed.is_ok()
+        });
+        if !agree {
+            self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop);
+        }
+        passed
+    }
+
+    /// `ip_send_unicast_reply`, `tcp_v6_send_response`, `icmp_route_lookup`, `icmp6_send`: the way of
+    /// an answer of the kernel; `None` if it has none.
+    fn answer_way(&mut self, kind: Answering, arrived: &Arrived) -> Option<(Leaves, WayOut)> {
         let family = self.family();
         let vrf = arrived.link.and_then(|link| self.l3mdev_master(link));
         let own_link = arrived.link.unwrap_or(arrived.dif);
         let oif = if is_link_local(arrived.source) { Some(own_link) } else { vrf };
-        let base = Flow { oif, ..self.output_flow(arrived.source) };
+        let base = Flow { oif, mark: self.reflected_mark(), ..self.output_flow(arrived.source) };
         let mut icmp = Flow { ip_protocol: 1, ..base.clone() };
-        let sources = match (kind, family) {
-            (Answering::Reset, Family::Ipv4 | Family::Ipv6) => {
+        let local = match kind {
+            Answering::Reset | Answering::PortUnreachable => true,
+            Answering::RouteError => false,
+            Answering::Rule { local, .. } => local,
+        };
+        let is_reset = match kind {
+            Answering::Reset => true,
+            Answering::PortUnreachable | Answering::RouteError => false,
+            Answering::Rule { rejection, .. } => rejection == Rejection::Reset,
+        };
+        let sources = match family {
+            Family::Ipv4 | Family::Ipv6 if is_reset => {
                 let flow = Flow {
                     source: Some(arrived.destination),
                     ip_protocol: Proto::Tcp.number(),
@@ -86,12 +164,14 @@ impl Walk<'_> {
                     destination_port: self.packet.source_port.0,
                     ..base
                 };
-                let way = self.ip_route_output(&flow, false).ok()?;
-                return self.leaves(&way, arrived);
+                // A rule's reset is routed like a packet that was changed (`ip_route_me_harder`).
+                let any_source = matches!(kind, Answering::Rule { .. });
+                let way = self.ip_route_output(&flow, any_source).ok()?;
+                return Some((self.leaves(&way, arrived)?, way));
             }
-            (Answering::PortUnreachable, Family::Ipv4) => vec![arrived.destination],
-            (Answering::RouteError, Family::Ipv4) => Vec::new(),
-            (Answering::PortUnreachable | Answering::RouteError, Family::Ipv6) => {
+            Family::Ipv4 if local => vec![arrived.destination],
+            Family::Ipv4 => Vec::new(),
+            Family::Ipv6 => {
                 icmp.ip_protocol = 58;
                 self.icmp6_sources(&icmp, arrived, own_link)
             }
@@ -99,12 +179,22 @@ impl Walk<'_> {
         let first = sources.first().copied();
         let mut answer = |source| {
             let way = self.ip_route_output(&Flow { source, ..icmp.clone() }, false).ok()?;
-            self.leaves(&way, arrived)
+            Some((self.leaves(&way, arrived)?, way))
         };
-        let leaves = answer(first);
+        let found = answer(first);
         // Which of several addresses it is sent from is not worked out (RFC 6724).
-        let agree = sources.into_iter().all(|source| answer(Some(source)) == leaves);
-        if agree { leaves } else { Some(Leaves::BySeveral) }
+        let leaves = found.as_ref().map(|(leaves, _)| *leaves);
+        let agree = sources
+            .into_iter()
+            .all(|source| answer(Some(source)).map(|(leaves, _)| leaves) == leaves);
+        match found {
+            Some((_, way)) if !agree => Some((Leaves::BySeveral, way)),
+            None if !agree => {
+                self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop);
+                None
+            }
+            found => found,
+        }
     }
 
     /// The sources `icmp6_send` may choose from: the address dialled if it is this machine's, none yet
@@ -177,7 +267,7 @@ impl Walk<'_> {
         for index in sockets {
             let socket = &self.netns.sockets[index.0];
             let one = self.attempt(|walk| {
-                let result = walk.socket_reply(arrived, socket);
+                let result = walk.socket_reply(arrived, *index, socket);
                 (result, walk.doubts.clone())
             });
             results.push(one);
@@ -202,7 +292,12 @@ impl Walk<'_> {
     }
 
     /// The answer of one socket.
-    fn socket_reply(&mut self, arrived: &Arrived, socket: &Socket) -> Result<Vec<Ifindex>, Stop> {
+    fn socket_reply(
+        &mut self,
+        arrived: &Arrived,
+        index: SocketIndex,
+        socket: &Socket,
+    ) -> Result<Vec<Ifindex>, Stop> {
         let flow = self.reply_flow(arrived, socket);
         let transparent = socket.transparent == Some(true);
         let (way, sources) = match self.reply_way(&flow, transparent) {
@@ -233,7 +328,113 @@ impl Walk<'_> {
         if sources.iter().any(|source| *source != Some(arrived.destination)) {
             self.doubt(UnknownReason::ReplyAddress, DoubtEffect::MayStop);
         }
+        self.exchange(arrived, index, &flow, &way)?;
         Ok(way.links)
+    }
+
+    /// The answer past the hooks, and of TCP the client's ACK.
+    fn exchange(
+        &mut self,
+        arrived: &Arrived,
+        index: SocketIndex,
+        flow: &Flow,
+        way: &WayOut,
+    ) -> Result<(), Stop> {
+        let tuple = Tuple {
+            source: arrived.destination,
+            source_port: self.packet.destination_port.0,
+            destination: arrived.source,
+            destination_port: self.packet.source_port.0,
+        };
+        let mut skb = self.answer_skb(tuple, index, flow.mark);
+        skb.port = self.current.as_ref().and_then(|skb| skb.port);
+        if let Err(stop) = self.answer_passes(&mut skb, arrived, way) {
+            return Err(self.silent(stop.reason));
+        }
+        if skb.tuple() != self.client.inverted() {
+            // Its addresses were not, or not rightly, translated back: the client does not take it.
+            return Err(self.silent(DropReason::NatFailed));
+        }
+        if self.packet.proto == Proto::Udp {
+            return Ok(());
+        }
+        self.third_packet(arrived, index).map_err(|reason| {
+            // The client has its SYN-ACK, and takes itself to be connected.
+            Stop { reason, they_see: Some(TheySee::Connected) }
+        })
+    }
+
+    /// The client's ACK: it takes the way of the SYN once more, as part of a connection by now.
+    fn third_packet(&mut self, arrived: &Arrived, index: SocketIndex) -> Result<(), DropReason> {
+        let mut skb = self.third_skb(self.client);
+        let link = match (self.packet.arrival, arrived.link) {
+            (Arrival::Local { uid }, _) => {
+                skb.owner = Owner::Client(uid);
+                let out = self.go_out(&mut skb, LOOPBACK_IFINDEX).map_err(|stop| stop.reason)?;
+                self.loop_back(&mut skb, out).map_err(|stop| stop.reason)?;
+                None
+            }
+            (Arrival::Link(_), link) => link,
+        };
+        if let Some(link) = link {
+            skb.port = self.current.as_ref().and_then(|skb| skb.port);
+            skb.stolen = self.current.as_ref().and_then(|skb| skb.stolen.clone());
+            let port = self.port.unwrap_or(link);
+            self.come_in(&mut skb, port, link).map_err(|stop| stop.reason)?;
+            if skb.mark != self.mark {
+                // Another mark may mean another route.
+                let onward = self.attempt(|walk| {
+                    walk.mark = skb.mark;
+                    walk.route_decision(link)
+                });
+                match onward {
+                    Ok(Onward::Here(_)) => {}
+                    Ok(Onward::Away(_)) => return Err(DropReason::Forwarded),
+                    Err(stop) => return Err(stop.reason),
+                }
+            }
+            // Early demux has found the handshake that it belongs to.
+            skb.owner = Owner::Socket(index);
+            let iif = Some(arrived.seen_on());
+            self.ip_hook(NfHook::Input, &mut skb, iif, None).map_err(|stop| stop.reason)?;
+        }
+        let expected = (arrived.destination, self.packet.destination_port.0);
+        if (skb.destination, skb.destination_port) == expected {
+            Ok(())
+        } else {
+            Err(DropReason::NatFailed)
+        }
+    }
+
+    /// The end of a packet at a hook, and what its sender gets of it.
+    pub(super) fn nf_stopped(&mut self, stop: NfStop, skb: &Skb, arrived: &Arrived) -> Stop {
+        let silence = self.nothing_comes_back();
+        let answers = skb.packet_type == PACKET_HOST && !arrived.broadcast;
+        let they_see = match stop.answer.filter(|_| answers) {
+            None => Some(silence),
+            Some(Rejection::Reset) if self.packet.proto == Proto::Udp => Some(silence),
+            Some(rejection) => {
+                self.adopt(skb);
+                let (source, destination) = (skb.source, skb.destination);
+                let arrived = &Arrived { source, destination, ..arrived.clone() };
+                let local = arrived.link.is_none() || self.is_for_here(arrived);
+                match rejection_sees(rejection, self.family(), self.packet.proto) {
+                    None => None,
+                    Some(sees) if sees == silence => Some(silence),
+                    Some(sees) => {
+                        self.answered(Answering::Rule { rejection, local }, arrived, sees)
+                    }
+                }
+            }
+        };
+        self.stopped(Stop { reason: stop.reason, they_see })
+    }
+
+    /// Whether the address is this machine's, as far as an error about it is concerned.
+    fn is_for_here(&self, arrived: &Arrived) -> bool {
+        let link = arrived.link.unwrap_or(arrived.dif);
+        let onward = self.attempt(|walk| walk.route_decision(link));
+        matches!(onward, Ok(Onward::Here(_)))
     }
 
     /// The flow of a SYN-ACK, or of a datagram sent back from the socket.
@@ -258,8 +459,7 @@ impl Walk<'_> {
         Flow {
             source: Some(arrived.destination).filter(|_| tcp || !wildcard),
             oif,
-            // A packet from the wire has no mark to inherit (tcp_fwmark_accept).
-            mark: socket.mark.map_or(0, |mark| mark.0),
+            mark: self.request_mark(socket),
             uid: socket.uid,
             ip_protocol: self.packet.proto.number(),
             source_port: self.packet.destination_port.0,
@@ -267,6 +467,16 @@ impl Walk<'_> {
             strict: socket.device.is_some(),
             ..self.output_flow(arrived.source)
         }
+    }
+
+    /// `inet_request_mark`: the listener's own mark, or that of the SYN.
+    fn request_mark(&mut self, socket: &Socket) -> u32 {
+        let own = socket.mark.map_or(0, |mark| mark.0);
+        let inherits = own == 0 && self.mark != 0 && self.packet.proto == Proto::Tcp;
+        if inherits && self.global_sysctl(GlobalSysctl::TcpFwmarkAccept) != 0 {
+            return self.mark;
+        }
+        own
     }
 
     /// The route of an answer, and the sources the kernel may choose for it.
@@ -331,6 +541,29 @@ impl Walk<'_> {
                 if sources.is_empty() { vec![None] } else { sources }
             }
         }
+    }
+}
+
+/// What a rejection makes a client see (`icmp_err_convert`, `icmpv6_err_convert`); UDP is told of the
+/// fatal ones only. `None` for an error that has no word here.
+const fn rejection_sees(rejection: Rejection, family: Family, proto: Proto) -> Option<TheySee> {
+    let Rejection::Unreachable(code) = rejection else { return Some(TheySee::Refused) };
+    let (sees, fatal) = match (family, code) {
+        (Family::Ipv4, 0) => (TheySee::NetworkUnreachable, false),
+        (Family::Ipv4, 1) => (TheySee::HostUnreachable, false),
+        (Family::Ipv4, 2) => (TheySee::ProtocolUnavailable, true),
+        (Family::Ipv4, 3) => (TheySee::Refused, true),
+        (Family::Ipv4, 6 | 9) => (TheySee::NetworkUnreachable, true),
+        (Family::Ipv4, 10 | 13) => (TheySee::HostUnreachable, true),
+        (Family::Ipv6, 0) => (TheySee::NetworkUnreachable, false),
+        (Family::Ipv6, 1 | 5 | 6) => (TheySee::PermissionDenied, true),
+        (Family::Ipv6, 2 | 3) => (TheySee::HostUnreachable, false),
+        (Family::Ipv6, 4) => (TheySee::Refused, true),
+        (_, _) => return None,
+    };
+    match proto {
+        Proto::Udp if !fatal => Some(TheySee::Silence),
+        Proto::Tcp | Proto::Udp => Some(sees),
     }
 }
 

@@ -7,7 +7,8 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::{
-    Family, GapSubject, Ifindex, LinkFlags, LinkSysctl, PolicyAction, PolicyRule, Proto, RouteType,
+    Family, GapSubject, Ifindex, LinkFlags, LinkSysctl, NfHook, PolicyAction, PolicyRule, Proto,
+    RouteType,
 };
 
 use super::reply::Answering;
@@ -32,6 +33,13 @@ pub(super) struct Arrived {
     pub(super) broadcast: bool,
 }
 
+impl Arrived {
+    /// The link that the hooks see it on: a VRF stands for its members.
+    pub(super) fn seen_on(&self) -> Ifindex {
+        if self.sdif.is_some() { self.dif } else { self.link.unwrap_or(self.dif) }
+    }
+}
+
 /// What input routing makes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RouteInput {
@@ -47,25 +55,62 @@ pub(super) enum RouteInput {
     Refused(DropReason, Option<Icmp>),
 }
 
+/// Where input routing sends a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Onward {
+    /// To the sockets.
+    Here(Arrived),
+    /// On, by this link.
+    Away(Option<Ifindex>),
+}
+
 /// What an ICMP error makes a TCP client and a UDP client see.
 pub(super) type Icmp = (TheySee, TheySee);
 
 impl Walk<'_> {
-    /// The stage: gaps, the checks before routing, then routing itself.
+    /// The stage: gaps, the checks before routing, then routing itself, and the forward hook.
     pub(super) fn route_stage(&mut self, link: Ifindex) -> Result<Arrived, Stop> {
         self.route_gaps();
-        let (source, destination) = (self.packet.source, self.packet.destination);
+        let arrived = self.before_routing(link);
+        let stolen = self.current.as_ref().is_some_and(|skb| skb.stolen.is_some());
+        match self.route_decision(link)? {
+            Onward::Here(arrived) => Ok(arrived),
+            // `ip_forward` drops what has a socket.
+            Onward::Away(_) if stolen => Err(self.stopped(self.silent(DropReason::NotLocal))),
+            Onward::Away(way_out) => {
+                if let Some(mut skb) = self.current.clone() {
+                    let passed =
+                        self.ip_hook(NfHook::Forward, &mut skb, Some(arrived.seen_on()), way_out);
+                    if let Err(stop) = passed {
+                        return Err(self.nf_stopped(stop, &skb, &arrived));
+                    }
+                }
+                Err(self.stopped(Stop { reason: DropReason::Forwarded, they_see: None }))
+            }
+        }
+    }
+
+    /// A packet that routing has not seen yet.
+    pub(super) fn before_routing(&self, link: Ifindex) -> Arrived {
         let vrf = self.l3mdev_master(link).filter(|vrf| *vrf != link);
-        let arrived = |broadcast| Arrived {
-            source,
-            destination,
+        Arrived {
+            source: self.packet.source,
+            destination: self.packet.destination,
             link: Some(link),
             dif: vrf.unwrap_or(link),
             sdif: vrf.map(|_| link),
-            broadcast,
-        };
+            broadcast: false,
+        }
+    }
+
+    /// Input routing.
+    pub(super) fn route_decision(&mut self, link: Ifindex) -> Result<Onward, Stop> {
+        let (source, destination) = (self.packet.source, self.packet.destination);
+        let vrf = self.l3mdev_master(link).filter(|vrf| *vrf != link);
+        let arrived = |broadcast| Arrived { broadcast, ..self.before_routing(link) };
+        let (here, to_all) = (arrived(false), arrived(true));
         if destination.is_multicast() {
-            return self.multicast_destination(&arrived(true));
+            return self.multicast_destination(&to_all).map(Onward::Here);
         }
         let decision = match self.family() {
             Family::Ipv4 => {
@@ -76,28 +121,26 @@ impl Walk<'_> {
         };
         let tcp = self.packet.proto == Proto::Tcp;
         match decision {
-            RouteInput::Local => Ok(arrived(false)),
-            RouteInput::Anycast if !tcp => Ok(arrived(false)),
-            RouteInput::Broadcast if !tcp => Ok(arrived(true)),
+            RouteInput::Local => Ok(Onward::Here(here)),
+            RouteInput::Anycast if !tcp => Ok(Onward::Here(here)),
+            RouteInput::Broadcast if !tcp => Ok(Onward::Here(to_all)),
             RouteInput::Anycast => Err(self.stopped(self.silent(DropReason::AnycastDestination))),
             // `tcp_v4_rcv` takes nothing that came as broadcast.
             RouteInput::Broadcast => {
                 Err(self.stopped(self.silent(DropReason::BroadcastDestination)))
             }
-            RouteInput::Forward(_) => {
-                Err(self.stopped(Stop { reason: DropReason::Forwarded, they_see: None }))
-            }
+            RouteInput::Forward(way_out) => Ok(Onward::Away(way_out)),
             RouteInput::Refused(reason, None) => Err(self.stopped(self.silent(reason))),
             RouteInput::Refused(reason, Some((tcp_sees, udp_sees))) => {
                 let they_see = if tcp { tcp_sees } else { udp_sees };
-                let back = self.answered(Answering::RouteError, &arrived(false), they_see);
+                let back = self.answered(Answering::RouteError, &here, they_see);
                 Err(self.stopped(Stop { reason, they_see: back }))
             }
         }
     }
 
     /// A stop of this stage. If nobody answers for the address, the packet is never even sent.
-    fn stopped(&self, stop: Stop) -> Stop {
+    pub(super) fn stopped(&self, stop: Stop) -> Stop {
         if self.unheard {
             return Stop { they_see: Some(self.neighbor_fails()), ..stop };
         }
@@ -249,7 +292,8 @@ impl Walk<'_> {
             iif: Some(device),
             oif: None,
             l3mdev: None,
-            mark: 0,
+            // ARP asks without a mark.
+            mark: if ip_protocol == 0 { 0 } else { self.mark },
             uid: 0,
             ip_protocol: if dissected || family == Family::Ipv6 { ip_protocol } else { 0 },
             source_port: if dissected { ports.0 } else { 0 },

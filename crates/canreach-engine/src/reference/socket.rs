@@ -7,7 +7,9 @@
 
 use std::net::IpAddr;
 
-use canreach_snapshot::{Family, Gap, GapSubject, GlobalSysctl, Proto, Socket, SocketState};
+use canreach_snapshot::{
+    Family, Gap, GapSubject, GlobalSysctl, Ifindex, Proto, Socket, SocketState,
+};
 
 use super::reply::Answering;
 use super::route::Arrived;
@@ -32,10 +34,12 @@ impl Walk<'_> {
             self.takes_address(socket, arrived.destination)
                 && device_matches(socket, arrived, unbound_matches)
         };
-        let mut found = if arrived.broadcast {
-            self.mcast_deliver(arrived, &matches)
-        } else {
-            self.lookup(arrived, &matches)
+        let stolen = self.current.as_ref().and_then(|skb| skb.stolen.clone());
+        let mut found = match stolen {
+            // What TPROXY attached comes before any lookup (`inet_steal_sock`).
+            Some(stolen) => stolen,
+            None if arrived.broadcast => self.mcast_deliver(arrived, &matches),
+            None => self.lookup(arrived, &matches),
         };
         self.doubt_details(arrived);
         if found.is_empty() {
@@ -52,6 +56,22 @@ impl Walk<'_> {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// What rules find that look for a socket (`nf_sk_lookup_slow_v4`): by the link of the hook, and
+    /// without a VRF above it.
+    pub(super) fn plain_lookup(
+        &self,
+        source: IpAddr,
+        destination: IpAddr,
+        dif: Ifindex,
+    ) -> Vec<SocketIndex> {
+        let broadcast = false;
+        let arrived = Arrived { source, destination, link: None, dif, sdif: None, broadcast };
+        let matches = |socket: &Socket| {
+            self.takes_address(socket, destination) && device_matches(socket, &arrived, true)
+        };
+        self.lookup(&arrived, &matches)
     }
 
     /// `inet_bound_dev_eq`: whether a socket bound to no link matches.

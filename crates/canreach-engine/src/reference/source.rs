@@ -58,14 +58,15 @@ impl Walk<'_> {
         mode: i64,
     ) -> Result<(), DropReason> {
         let filtered = if mode == 0 { Ok(()) } else { Err(DropReason::RpFilter) };
-        // src_valid_mark would let the packet's mark count; a packet from the wire has none.
+        // The packet's mark counts only where src_valid_mark says so.
+        let counts = input.mark != 0 && self.link_sysctl(LinkSysctl::SrcValidMark, device) != 0;
         let back = Flow {
             destination: source,
             source: reverse_source,
             iif: Some(way_out.unwrap_or(LOOPBACK_IFINDEX)),
             oif: None,
             l3mdev: self.l3mdev_master(device),
-            mark: 0,
+            mark: if counts { input.mark } else { 0 },
             uid: 0,
             ip_protocol: input.ip_protocol,
             source_port: input.destination_port,

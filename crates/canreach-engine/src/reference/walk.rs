@@ -6,9 +6,12 @@
 
 use canreach_snapshot::{
     Combinator, Family, FibLayout, Gap, GapReason, GapSubject, GlobalSysctl, Ifindex, Link,
-    LinkKind, LinkSysctl, Netns, Proto,
+    LinkKind, LinkSysctl, Netns, NfHook, Proto,
 };
 
+use super::fork::{Forks, Leaf, every_way};
+use super::netfilter::Change;
+use super::netfilter::skb::{Connection, PACKET_BROADCAST, Skb, Tuple};
 use super::route::is_link_local;
 use crate::{
     Arrival, DoubtEffect, DropReason, Fate, Outcome, Packet, SocketIndex, Stage, TheySee,
@@ -18,10 +21,10 @@ use crate::{
 /// The fate of one packet.
 ///
 /// Where it could not be read whether IPv4 keeps tables local and main as one, both are tried; a
-/// fate that hangs on it is unknown.
+/// fate that hangs on it is unknown. Where a rule cannot be told, see [`super::fork`].
 #[must_use]
 pub fn walk(netns: &Netns, packet: &Packet) -> Fate {
-    let under = |split| Walk::new(netns, packet, split).fate();
+    let under = |split| every_way(&|forks| Walk::new(netns, packet, split, forks).fate());
     match netns.fib_layout {
         FibLayout::Merged => under(false),
         FibLayout::Split => under(true),
@@ -50,13 +53,32 @@ pub(super) struct Stop {
 pub(super) struct Doubt {
     pub(super) reason: UnknownReason,
     pub(super) effect: DoubtEffect,
+    /// How many questions had been put to the forks before it.
+    met: usize,
 }
 
 /// One packet on its way through one namespace.
 #[derive(Debug, Clone)]
 pub(super) struct Walk<'a> {
     pub(super) netns: &'a Netns,
-    pub(super) packet: &'a Packet,
+    /// The packet as it is now: rules may have changed its addresses and ports.
+    pub(super) packet: Packet,
+    /// Its mark.
+    pub(super) mark: u32,
+    /// The two ends as the client has them.
+    pub(super) client: Tuple,
+    /// The client's packet as it was last seen by rules.
+    pub(super) current: Option<Skb>,
+    /// The link it came in by: of a bridge, the port.
+    pub(super) port: Option<Ifindex>,
+    /// The connection that conntrack has made of it.
+    pub(super) connection: Option<Connection>,
+    /// What the exchange has changed in sets.
+    pub(super) changes: Vec<Change>,
+    /// The sets of ipset that the exchange has changed, by number.
+    pub(super) changed_ipsets: Vec<u16>,
+    /// Whoever decides what cannot be told.
+    pub(super) forks: &'a Forks,
     /// IPv4 tables are walked by rules (`fib_has_custom_rules`).
     pub(super) split: bool,
     /// What could not be judged so far, in path order.
@@ -67,47 +89,85 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(netns: &'a Netns, packet: &'a Packet, split: bool) -> Self {
-        Self { netns, packet, split, doubts: Vec::new(), unheard: false }
+    fn new(netns: &'a Netns, packet: &Packet, split: bool, forks: &'a Forks) -> Self {
+        let client = Tuple {
+            source: packet.source,
+            source_port: packet.source_port.0,
+            destination: packet.destination,
+            destination_port: packet.destination_port.0,
+        };
+        Self {
+            netns,
+            packet: *packet,
+            mark: 0,
+            client,
+            current: None,
+            port: None,
+            connection: None,
+            changes: Vec::new(),
+            changed_ipsets: Vec::new(),
+            forks,
+            split,
+            doubts: Vec::new(),
+            unheard: false,
+        }
     }
 
     /// Takes every stage, and judges what was met.
-    fn fate(mut self) -> Fate {
+    fn fate(mut self) -> Leaf {
         let end = match self.packet.arrival {
             Arrival::Link(ifindex) => self.arrive_on_link(ifindex),
             Arrival::Local { uid } => self.leave_and_return(uid),
         };
-        let unknown = |reason| Fate { outcome: Outcome::Unknown(reason), they_see: None };
+        let unknown = |first: &Doubt| Leaf::unknown(first.reason, first.met);
         match (end, self.doubts.first()) {
-            (Err(stop), None) => {
-                Fate { outcome: Outcome::Stopped(stop.reason), they_see: stop.they_see }
-            }
+            (Err(stop), None) => Leaf::known(Outcome::Stopped(stop.reason), stop.they_see),
             (Err(stop), Some(first)) => {
                 let redirects = |doubt: &Doubt| doubt.effect == DoubtEffect::MayRedirect;
                 if self.doubts.iter().any(redirects) {
-                    unknown(first.reason)
+                    unknown(first)
                 } else {
-                    Fate { outcome: Outcome::Stopped(stop.reason), they_see: None }
+                    Leaf::known(Outcome::Stopped(stop.reason), None)
                 }
             }
-            (Ok(_), Some(first)) => unknown(first.reason),
+            (Ok(_), Some(first)) => unknown(first),
             (Ok(sockets), None) => {
                 let they_see = match self.packet.proto {
                     Proto::Tcp => TheySee::Connected,
                     Proto::Udp => TheySee::Delivered,
                 };
-                Fate { outcome: Outcome::Delivered(sockets), they_see: Some(they_see) }
+                Leaf::known(Outcome::Delivered(sockets), Some(they_see))
             }
         }
     }
 
     /// The stages for a packet from the wire.
     fn arrive_on_link(&mut self, ifindex: Ifindex) -> Result<Vec<SocketIndex>, Stop> {
+        self.port = Some(ifindex);
         let link = self.link_stage(ifindex)?;
         self.ingress_hooks(link);
         self.hooks(Stage::Prerouting);
-        let arrived = self.route_stage(link)?;
+        let mut skb = self.first_skb(self.client);
+        skb.port = Some(ifindex).filter(|port| *port != link);
+        if self.is_broadcast_on(link, skb.destination) {
+            skb.packet_type = PACKET_BROADCAST;
+        }
+        if let Err(stop) = self.come_in(&mut skb, ifindex, link) {
+            return Err(self.nf_stopped(stop, &skb, &self.before_routing(link)));
+        }
+        self.adopt(&skb);
+        let mut arrived = self.route_stage(link)?;
+        if self.unheard {
+            // Translation makes of it what would be accepted, but nobody learns where to send it.
+            let they_see = Some(self.neighbor_fails());
+            return Err(Stop { reason: DropReason::NeighborSilent, they_see });
+        }
         self.hooks(Stage::Input);
+        if let Err(stop) = self.ip_hook(NfHook::Input, &mut skb, Some(arrived.seen_on()), None) {
+            return Err(self.nf_stopped(stop, &skb, &arrived));
+        }
+        self.adopt(&skb);
+        arrived.source = skb.source;
         let sockets = self.socket_stage(&arrived)?;
         self.gate_stage(&sockets)?;
         if !arrived.broadcast {
@@ -117,9 +177,19 @@ impl<'a> Walk<'a> {
         Ok(sockets)
     }
 
+    /// Takes over what rules made of the packet.
+    pub(super) fn adopt(&mut self, skb: &Skb) {
+        self.packet.source = skb.source;
+        self.packet.source_port.0 = skb.source_port;
+        self.packet.destination = skb.destination;
+        self.packet.destination_port.0 = skb.destination_port;
+        self.mark = skb.mark;
+        self.current = Some(skb.clone());
+    }
+
     /// A doubt at the place the walk has reached.
     pub(super) fn doubt(&mut self, reason: UnknownReason, effect: DoubtEffect) {
-        self.doubts.push(Doubt { reason, effect });
+        self.doubts.push(Doubt { reason, effect, met: self.forks.count() });
     }
 
     /// A stop that nobody answers.

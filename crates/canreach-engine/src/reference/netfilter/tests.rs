@@ -1,0 +1,1 @@
+//! Packet filters on small hosts.
