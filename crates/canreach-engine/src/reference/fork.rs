@@ -154,7 +154,10 @@ mod tests {
         let time = |forks: &Forks| forks.decide(TimeOfDay, Some("now".to_owned()));
         let connected = Some(TheySee::Connected);
         check(
-            &|forks| if limit(forks) { delivered() } else { delivered() },
+            &|forks| {
+                limit(forks);
+                delivered()
+            },
             &delivered().outcome,
             connected,
         );

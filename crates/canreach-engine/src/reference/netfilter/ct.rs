@@ -108,10 +108,12 @@ impl Walk<'_> {
                 reply: direction != Some(CtDirection::Original),
             };
         }
-        if key == CtKey::Mark && matches!(skb.ct, Ct::Tracked { .. }) {
-            if let Some(connection) = &mut self.connection {
-                connection.mark = number;
-            }
+        let tracked = matches!(skb.ct, Ct::Tracked { .. });
+        if let Some(connection) = &mut self.connection
+            && key == CtKey::Mark
+            && tracked
+        {
+            connection.mark = number;
         }
     }
 

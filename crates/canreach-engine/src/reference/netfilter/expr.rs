@@ -31,29 +31,12 @@ impl<'a> Walk<'a> {
         place: &Place,
     ) -> Result<Step, NfStop> {
         Ok(match expr {
-            Expr::Immediate { dreg, value } => {
-                registers.store(dreg.0, &Value::of(value.as_slice()));
-                Step::Next
-            }
             Expr::Verdict(verdict) => Step::Verdict(verdict.clone()),
-            Expr::Cmp { sreg, op, value } => {
-                registers.load(sreg.0, value.len()).compare(*op, value.as_slice()).into()
-            }
-            Expr::Range { sreg, op, from, to } => {
-                let within = registers.load(sreg.0, from.len());
-                let within = within.is_within(from.as_slice(), to.as_slice());
-                within.inverted_if(*op == CmpOp::Neq).into()
-            }
-            Expr::Bitwise { sreg, dreg, len, op } => {
-                let value = registers.load(sreg.0, *len as usize);
-                registers.store(dreg.0, &bitwise(&value, op, registers));
-                Step::Next
-            }
-            Expr::Byteorder { sreg, dreg, to_host: _, len, size } => {
-                let value = registers.load(sreg.0, *len as usize);
-                registers.store(dreg.0, &value.swapped(*size as usize));
-                Step::Next
-            }
+            Expr::Immediate { .. }
+            | Expr::Cmp { .. }
+            | Expr::Range { .. }
+            | Expr::Bitwise { .. }
+            | Expr::Byteorder { .. } => compute(expr, registers),
             Expr::Payload { .. }
             | Expr::Exthdr { .. }
             | Expr::Meta { .. }
@@ -104,6 +87,7 @@ impl<'a> Walk<'a> {
     }
 
     /// An expression that loads something into a register.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
     fn load(&mut self, expr: &Expr, registers: &mut Registers, skb: &Skb, place: &Place) -> Step {
         let unknown = |reason, name: &str| {
             let name = format!("{:?} {name}", skb.turn);
@@ -204,6 +188,7 @@ impl<'a> Walk<'a> {
     }
 
     /// An expression that changes or ends something.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
     fn statement(
         &mut self,
         expr: &Expr,
@@ -234,24 +219,8 @@ impl<'a> Walk<'a> {
                     sees: None,
                 });
             }
-            Expr::Nat { source, family, range } => {
-                let applies = *family == NfFamily::Inet || *family == place.family;
-                if !applies {
-                    return Ok(Step::Next);
-                }
-                let range = Range::from_registers(range, registers, skb);
-                self.nat_setup(range, *source, skb)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
-            }
-            Expr::Masq { range } => {
-                let range = Range::from_registers(range, registers, skb);
-                self.masquerade(range, skb, place)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
-            }
-            Expr::Redir { range } => {
-                let range = Range::from_registers(range, registers, skb);
-                self.redirect(range, skb, place)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
+            Expr::Nat { .. } | Expr::Masq { .. } | Expr::Redir { .. } => {
+                return self.nat_statement(expr, registers, skb, place);
             }
             Expr::Tproxy { family, addr, port } => {
                 let applies = *family == NfFamily::Inet || *family == place.family;
@@ -263,11 +232,7 @@ impl<'a> Walk<'a> {
                 }
                 return Ok(self.tproxy_by_registers(address, port, skb, place));
             }
-            Expr::Notrack => {
-                if skb.ct == Ct::None {
-                    skb.ct = Ct::Untracked;
-                }
-            }
+            Expr::Notrack if skb.ct == Ct::None => skb.ct = Ct::Untracked,
             Expr::Synproxy => self.synproxy(skb)?,
             Expr::Fwd => {
                 // It leaves by another link.
@@ -281,6 +246,34 @@ impl<'a> Walk<'a> {
             _others => {}
         }
         Ok(Step::Next)
+    }
+
+    /// An expression that translates addresses; the chain ends with it.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
+    fn nat_statement(
+        &mut self,
+        expr: &Expr,
+        registers: &Registers,
+        skb: &Skb,
+        place: &Place,
+    ) -> Result<Step, NfStop> {
+        match expr {
+            Expr::Nat { source, family, range } => {
+                let applies = *family == NfFamily::Inet || *family == place.family;
+                if !applies {
+                    return Ok(Step::Next);
+                }
+                self.nat_setup(Range::from_registers(range, registers, skb), *source, skb)?;
+            }
+            Expr::Masq { range } => {
+                self.masquerade(Range::from_registers(range, registers, skb), skb, place)?;
+            }
+            Expr::Redir { range } => {
+                self.redirect(Range::from_registers(range, registers, skb), skb, place)?;
+            }
+            _others => {}
+        }
+        Ok(Step::Verdict(NfVerdict::Accept))
     }
 
     /// A SYN is answered by the kernel itself, before any socket is asked.
@@ -335,6 +328,36 @@ impl<'a> Walk<'a> {
         if !known {
             self.doubt(UnknownReason::NotModelled, DoubtEffect::MayRedirect);
         }
+    }
+}
+
+/// An expression that is about registers alone.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
+fn compute(expr: &Expr, registers: &mut Registers) -> Step {
+    match expr {
+        Expr::Immediate { dreg, value } => {
+            registers.store(dreg.0, &Value::of(value.as_slice()));
+            Step::Next
+        }
+        Expr::Cmp { sreg, op, value } => {
+            registers.load(sreg.0, value.len()).compare(*op, value.as_slice()).into()
+        }
+        Expr::Range { sreg, op, from, to } => {
+            let within = registers.load(sreg.0, from.len());
+            let within = within.is_within(from.as_slice(), to.as_slice());
+            within.inverted_if(*op == CmpOp::Neq).into()
+        }
+        Expr::Bitwise { sreg, dreg, len, op } => {
+            let value = registers.load(sreg.0, *len as usize);
+            registers.store(dreg.0, &bitwise(&value, op, registers));
+            Step::Next
+        }
+        Expr::Byteorder { sreg, dreg, to_host: _, len, size } => {
+            let value = registers.load(sreg.0, *len as usize);
+            registers.store(dreg.0, &value.swapped(*size as usize));
+            Step::Next
+        }
+        _others => Step::Break,
     }
 }
 

@@ -297,7 +297,15 @@ impl Walk<'_> {
             _ => match route.kind {
                 RouteType::Anycast => false,
                 RouteType::Local => accept_local,
-                _unicast => true,
+                RouteType::Unicast
+                | RouteType::Broadcast
+                | RouteType::Multicast
+                | RouteType::Blackhole
+                | RouteType::Unreachable
+                | RouteType::Prohibit
+                | RouteType::Throw
+                | RouteType::Nat
+                | RouteType::Other(_) => true,
             },
         };
         let device = place.iif;

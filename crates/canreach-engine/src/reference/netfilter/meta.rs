@@ -71,6 +71,7 @@ impl Walk<'_> {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
     fn link_key(&self, key: MetaKey, skb: &Skb, place: &Place) -> Load {
         let outgoing = matches!(
             key,

@@ -27,6 +27,7 @@ pub(in crate::reference) struct Change {
 
 impl<'a> Walk<'a> {
     /// `nft_lookup_eval` and `nft_dynset_eval`.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
     pub(super) fn set_expr(
         &mut self,
         table: &'a Table,

@@ -9,7 +9,7 @@ use canreach_snapshot::address::address_value;
 use canreach_snapshot::xt::{
     ConntrackMatch, MaskedAddress, Match, MatchKind, MultiportWhich, PortRange, TimeMatch,
 };
-use canreach_snapshot::{Family, LinkKind};
+use canreach_snapshot::{Family, Ifindex, LinkKind};
 
 use super::header::tcp_option;
 use super::skb::{Ct, CtState, Owner, Place, Skb, TCP, UDP};
@@ -35,19 +35,13 @@ const RECENT_SET: u8 = 2;
 impl Walk<'_> {
     /// Whether a match holds.
     pub(super) fn xt_match(&mut self, of: &Match, skb: &Skb, place: &Place) -> Tri {
-        let detail = |reason| {
-            let content = format!("{:?} {of:?}", skb.turn);
-            Tri::Maybe(reason, Some(content))
-        };
+        let detail = |reason| Tri::Maybe(reason, Some(format!("{:?} {of:?}", skb.turn)));
         match &of.kind {
             MatchKind::Tcp { .. } | MatchKind::Udp { .. } | MatchKind::Icmp { .. } => {
                 protocol_match(&of.kind, skb)
             }
             MatchKind::Multiport { which, ports, inverted } => {
-                if !skb.has_ports() {
-                    return Tri::No;
-                }
-                Tri::of(has_one(*which, ports, skb) != *inverted)
+                Tri::of(skb.has_ports() && has_one(*which, ports, skb) != *inverted)
             }
             MatchKind::Addrtype { .. } => self.addrtype(&of.kind, skb, place),
             MatchKind::Conntrack(wanted) => self.conntrack_match(wanted, skb),
@@ -55,14 +49,7 @@ impl Walk<'_> {
                 Tri::of(mask & self.state_bit(skb, OLD_STATE_UNTRACKED) != 0)
             }
             MatchKind::Comment(_) | MatchKind::Nfacct { .. } => Tri::Yes,
-            MatchKind::Iprange { source, source_inverted, destination, destination_inverted } => {
-                let from =
-                    source.is_none_or(|range| is_between(skb.source, range) != *source_inverted);
-                let to = destination.is_none_or(|range| {
-                    is_between(skb.destination, range) != *destination_inverted
-                });
-                Tri::of(from && to)
-            }
+            MatchKind::Iprange { .. } => iprange(&of.kind, skb),
             MatchKind::Set(reference) => self.in_ipset(reference, skb, place),
             MatchKind::Mark { mark, mask, inverted } => {
                 Tri::of((skb.mark & mask == *mark) != *inverted)
@@ -71,13 +58,8 @@ impl Walk<'_> {
                 Some((connection, _)) => Tri::of((connection.mark & mask == *mark) != *inverted),
                 None => Tri::No,
             },
-            MatchKind::Mac { .. } => {
-                let ethernet = place.iif.filter(|link| {
-                    self.has_ethernet(*link)
-                        && self.link(*link).is_some_and(|link| link.kind != LinkKind::Loopback)
-                });
-                if ethernet.is_some() { detail(PacketDetails) } else { Tri::No }
-            }
+            MatchKind::Mac { .. } if self.is_ethernet(place.iif) => detail(PacketDetails),
+            MatchKind::Mac { .. } => Tri::No,
             MatchKind::Physdev { ops, inverted, .. } => {
                 self.physdev(*ops, *inverted, of, skb, place)
             }
@@ -94,27 +76,14 @@ impl Walk<'_> {
             MatchKind::Limit { .. }
             | MatchKind::Hashlimit { .. }
             | MatchKind::Connlimit { .. }
-            | MatchKind::Quota { .. } => Tri::Maybe(RateLimit, None),
-            MatchKind::Recent { check, inverted, .. } if check & RECENT_SET != 0 => {
-                Tri::of(!inverted)
-            }
-            MatchKind::Recent { .. } => Tri::Maybe(EarlierPackets, None),
-            MatchKind::Statistic { random: true, probability: 0, inverted, .. } => {
-                Tri::of(*inverted)
-            }
-            MatchKind::Statistic { random: true, probability, inverted, .. }
-                if *probability > i32::MAX as u32 =>
-            {
-                Tri::of(!inverted)
-            }
-            MatchKind::Statistic { random: false, every: 0, inverted, .. } => Tri::of(!inverted),
-            MatchKind::Statistic { .. } => Tri::Maybe(RandomChoice, None),
-            MatchKind::Cpu { .. } => detail(RandomChoice),
-            MatchKind::Time(time) if holds_always(time) => Tri::Yes,
-            MatchKind::Time(_) => detail(TimeOfDay),
-            MatchKind::String { .. } | MatchKind::Length { .. } | MatchKind::Ttl { .. } => {
-                detail_of_packet(&of.kind).unwrap_or_else(|| detail(PacketDetails))
-            }
+            | MatchKind::Quota { .. }
+            | MatchKind::Recent { .. }
+            | MatchKind::Statistic { .. }
+            | MatchKind::Cpu { .. }
+            | MatchKind::Time(_)
+            | MatchKind::String { .. }
+            | MatchKind::Length { .. }
+            | MatchKind::Ttl { .. } => undecided(&of.kind, &detail),
             MatchKind::Bpf { .. } => detail(OpaqueProgram),
             MatchKind::Cgroup { .. } if self.owner_uid(skb).is_none() => Tri::No,
             MatchKind::Dscp { dscp, inverted } => Tri::of((*dscp == 0) != *inverted),
@@ -122,20 +91,10 @@ impl Walk<'_> {
             MatchKind::Tcpmss { range, inverted } => {
                 tcpmss(*range, *inverted, skb).unwrap_or_else(|| detail(PacketDetails))
             }
-            MatchKind::Helper { inverted, .. } => match self.connection_of(skb) {
-                // Only a connection that a helper expected has one.
-                Some(_) | None => Tri::of(*inverted),
-            },
+            // Only a connection that a helper expected has one.
+            MatchKind::Helper { inverted, .. } => Tri::of(*inverted),
             MatchKind::Devgroup { source, destination } => {
-                let group = |link: Option<_>| {
-                    link.and_then(|link| self.link(link)).map_or(0, |link| link.group)
-                };
-                let fits = |wanted: &Option<(u32, u32, bool)>, group: u32| {
-                    wanted.is_none_or(|(value, mask, inverted)| {
-                        ((value ^ group) & mask == 0) != inverted
-                    })
-                };
-                Tri::of(fits(source, group(place.iif)) && fits(destination, group(place.oif)))
+                self.devgroup(*source, *destination, place)
             }
             MatchKind::Connbytes { .. } if self.connection_of(skb).is_none() => Tri::No,
             MatchKind::Cgroup { .. }
@@ -146,6 +105,28 @@ impl Walk<'_> {
             | MatchKind::Connlabel { .. }
             | MatchKind::Opaque(_) => detail(NotModelled),
         }
+    }
+
+    /// `mac_mt` wants a link of hardware type Ethernet.
+    fn is_ethernet(&self, link: Option<Ifindex>) -> bool {
+        link.is_some_and(|ifindex| {
+            self.has_ethernet(ifindex)
+                && self.link(ifindex).is_some_and(|link| link.kind != LinkKind::Loopback)
+        })
+    }
+
+    /// `devgroup_mt`.
+    fn devgroup(
+        &self,
+        source: Option<(u32, u32, bool)>,
+        destination: Option<(u32, u32, bool)>,
+        place: &Place,
+    ) -> Tri {
+        let fits = |wanted: Option<(u32, u32, bool)>, link: Option<Ifindex>| {
+            let group = link.and_then(|link| self.link(link)).map_or(0, |link| link.group);
+            wanted.is_none_or(|(value, mask, inverted)| ((value ^ group) & mask == 0) != inverted)
+        };
+        Tri::of(fits(source, place.iif) && fits(destination, place.oif))
     }
 
     fn addrtype(&mut self, kind: &MatchKind, skb: &Skb, place: &Place) -> Tri {
@@ -262,7 +243,51 @@ impl Walk<'_> {
     }
 }
 
+/// A match on time, on other packets, or on what only the sender decides.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
+fn undecided(kind: &MatchKind, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
+    match kind {
+        MatchKind::Limit { .. }
+        | MatchKind::Hashlimit { .. }
+        | MatchKind::Connlimit { .. }
+        | MatchKind::Quota { .. } => Tri::Maybe(RateLimit, None),
+        MatchKind::Recent { check, inverted, .. } if check & RECENT_SET != 0 => Tri::of(!inverted),
+        MatchKind::Recent { .. } => Tri::Maybe(EarlierPackets, None),
+        MatchKind::Statistic { random: true, probability: 0, inverted, .. } => Tri::of(*inverted),
+        MatchKind::Statistic { random: true, probability, inverted, .. }
+            if *probability > i32::MAX as u32 =>
+        {
+            Tri::of(!inverted)
+        }
+        MatchKind::Statistic { random: false, every: 0, inverted, .. } => Tri::of(!inverted),
+        MatchKind::Statistic { .. } => Tri::Maybe(RandomChoice, None),
+        MatchKind::Cpu { .. } => detail(RandomChoice),
+        MatchKind::Time(time) if holds_always(time) => Tri::Yes,
+        MatchKind::Time(_) => detail(TimeOfDay),
+        MatchKind::String { .. } | MatchKind::Length { .. } | MatchKind::Ttl { .. } => {
+            detail_of_packet(kind).unwrap_or_else(|| detail(PacketDetails))
+        }
+        _others => detail(NotModelled),
+    }
+}
+
+/// `iprange_mt4`, `iprange_mt6`.
+fn iprange(kind: &MatchKind, skb: &Skb) -> Tri {
+    let MatchKind::Iprange { source, source_inverted, destination, destination_inverted } = kind
+    else {
+        return Tri::No;
+    };
+    let fits = |range: &Option<(IpAddr, IpAddr)>, address: IpAddr, inverted: bool| {
+        range.is_none_or(|range| is_between(address, range) != inverted)
+    };
+    Tri::of(
+        fits(source, skb.source, *source_inverted)
+            && fits(destination, skb.destination, *destination_inverted),
+    )
+}
+
 /// `tcp_mt`, `udp_mt`, `icmp_match`.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
 fn protocol_match(kind: &MatchKind, skb: &Skb) -> Tri {
     match kind {
         MatchKind::Tcp {
@@ -338,6 +363,7 @@ fn tcpmss(range: (u16, u16), inverted: bool, skb: &Skb) -> Option<Tri> {
 }
 
 /// What holds of a TTL or a length whatever it is.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
 fn detail_of_packet(kind: &MatchKind) -> Option<Tri> {
     match kind {
         MatchKind::Length { range: (0, u16::MAX), inverted } => Some(Tri::of(!inverted)),

@@ -33,28 +33,11 @@ impl Walk<'_> {
             }
             TargetKind::Mark { mark, mask } => skb.mark = (skb.mark & !mask) ^ mark,
             TargetKind::Connmark { .. } => self.connmark(&target.kind, skb),
-            TargetKind::Dnat(range) => {
-                self.nat_setup(Range::from_xt(range), false, skb)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
-            }
-            TargetKind::Snat(range) => {
-                self.nat_setup(Range::from_xt(range), true, skb)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
-            }
-            TargetKind::Masquerade(range) => {
-                self.masquerade(Range::from_xt(range), skb, place)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
-            }
-            TargetKind::Redirect(range) => {
-                self.redirect(Range::from_xt(range), skb, place)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
-            }
-            TargetKind::Netmap(range) => {
-                let source = matches!(place.hook, NfHook::Input | NfHook::Postrouting);
-                let address = if source { skb.source } else { skb.destination };
-                self.nat_setup(Range::from_xt(range).mapped(address), source, skb)?;
-                return Ok(Step::Verdict(NfVerdict::Accept));
-            }
+            TargetKind::Dnat(_)
+            | TargetKind::Snat(_)
+            | TargetKind::Masquerade(_)
+            | TargetKind::Redirect(_)
+            | TargetKind::Netmap(_) => return self.nat_target(&target.kind, skb, place),
             TargetKind::Ct { notrack, zone, .. } => {
                 if skb.ct == Ct::None {
                     if *notrack {
@@ -86,6 +69,24 @@ impl Walk<'_> {
             }
         }
         Ok(Step::Next)
+    }
+
+    /// A target that translates addresses; the table ends with it.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
+    fn nat_target(&mut self, kind: &TargetKind, skb: &Skb, place: &Place) -> Result<Step, NfStop> {
+        match kind {
+            TargetKind::Dnat(range) => self.nat_setup(Range::from_xt(range), false, skb)?,
+            TargetKind::Snat(range) => self.nat_setup(Range::from_xt(range), true, skb)?,
+            TargetKind::Masquerade(range) => self.masquerade(Range::from_xt(range), skb, place)?,
+            TargetKind::Redirect(range) => self.redirect(Range::from_xt(range), skb, place)?,
+            TargetKind::Netmap(range) => {
+                let source = matches!(place.hook, NfHook::Input | NfHook::Postrouting);
+                let address = if source { skb.source } else { skb.destination };
+                self.nat_setup(Range::from_xt(range).mapped(address), source, skb)?;
+            }
+            _others => {}
+        }
+        Ok(Step::Verdict(NfVerdict::Accept))
     }
 
     /// `connmark_tg_shift`.
