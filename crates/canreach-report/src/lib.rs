@@ -7,6 +7,7 @@ pub mod fix_phrase;
 pub mod json;
 pub mod phrase;
 pub mod report;
+pub mod rule_text;
 pub mod text;
 pub mod topic;
 pub mod topic_fact;

@@ -8,6 +8,8 @@ use canreach_snapshot::{
     Route, RouteType, Socket, TableId,
 };
 
+use crate::rule_text;
+
 /// An object of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedSubject {
@@ -260,15 +262,15 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
     Some(match subject {
         NfSubject::NftRule { table, chain, rule } => {
             let (table, chain) = nft(table, chain)?;
-            let handle = chain.rules.get(rule)?.handle;
+            let held = chain.rules.get(rule)?;
             NamedRule {
                 generation: RuleGeneration::Nft,
                 family: nf_family(table.family),
                 table: table.name.clone(),
                 chain: chain.name.clone(),
-                handle: Some(handle.0),
+                handle: Some(held.handle.0),
                 number: Some(rule + 1),
-                text: format!("rule {}", rule + 1),
+                text: rule_text::in_own_words(netns, &chain.name, table, held),
             }
         }
         NfSubject::NftPolicy { table, chain } => {
@@ -285,6 +287,7 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
         }
         NfSubject::XtRule { table, chain, rule } => {
             let (table, chain) = xt(table, chain)?;
+            let held = chain.rules.get(rule)?;
             NamedRule {
                 generation: RuleGeneration::Xt,
                 family: nf_family(table.family),
@@ -292,7 +295,7 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
                 chain: chain.name.clone(),
                 handle: None,
                 number: Some(rule + 1),
-                text: format!("rule {}", rule + 1),
+                text: rule_text::xt_rule(&chain.name, held),
             }
         }
         NfSubject::XtPolicy { table, chain } => {
