@@ -45,6 +45,7 @@ pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
             if scope.filters {
                 // Files of this system speak of the namespace it runs in, not of others.
                 reading.netns.firewall.hints = firewall::hint::read();
+                reading.netns.firewall.ufw_rules = firewall::ufw::read();
             }
             reading
         }

@@ -30,6 +30,10 @@ pub struct Firewall {
     pub hook_list: Option<Vec<crate::HookEntry>>,
     /// What is known without privileges.
     pub hints: Vec<FirewallHint>,
+    /// The rules of ufw's own list, in the order of `ufw status numbered`; `None` where the list was
+    /// not read.
+    #[serde(default)]
+    pub ufw_rules: Option<Vec<UfwRule>>,
     /// `true` where no rule can send a packet elsewhere: the kernel has no nftables, NAT, TPROXY or
     /// mark module, built in or loaded. Known without privileges.
     pub cannot_redirect: bool,
@@ -149,4 +153,15 @@ pub struct FirewallHint {
     pub program: String,
     /// Whether it says the firewall is on.
     pub enabled: Option<bool>,
+}
+
+/// A rule of ufw, and the rules of a chain that it became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UfwRule {
+    /// Its number in `ufw status numbered`. Rules of one application profile share theirs.
+    pub number: u32,
+    /// The chain: `ufw-user-input`, `ufw6-user-forward`.
+    pub chain: String,
+    /// How many rules of that chain it is, behind those of the ufw rules before it.
+    pub lines: u32,
 }

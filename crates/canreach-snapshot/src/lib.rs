@@ -35,6 +35,7 @@ pub use bpf::{AttachPoint, BpfAttachment};
 pub use file::{FORMAT_VERSION, FileError, OtherSchema};
 pub use firewall::{
     ChainKind, ChainPolicy, Firewall, FirewallHint, HookedChain, LegacyTable, NfFamily, NfHook,
+    UfwRule,
 };
 pub use gap::{Gap, GapReason, GapSubject};
 pub use hook_list::{HookEntry, HookOwner};

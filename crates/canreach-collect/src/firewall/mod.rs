@@ -4,3 +4,4 @@ pub(crate) mod hint;
 mod ipset;
 pub(crate) mod legacy;
 pub(crate) mod presence;
+pub(crate) mod ufw;

@@ -14,6 +14,7 @@ pub mod link_remedy;
 pub mod near_port;
 pub mod remedy;
 pub mod route_remedy;
+pub mod rule_owner;
 
 #[cfg(test)]
 mod test_host;
