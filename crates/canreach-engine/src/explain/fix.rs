@@ -161,6 +161,16 @@ pub enum FixId {
     AddLocalRoute,
     /// Send answers from an address by its own link.
     AddReplyRule,
+    /// Let in by ufw.
+    UfwAllow,
+    /// Let in by firewalld.
+    FirewalldAllow,
+    /// Let in by a rule of nftables.
+    NftAllow,
+    /// Let in by a rule of iptables.
+    IptablesAllow,
+    /// Take an address out of a jail of fail2ban.
+    Unban,
 }
 
 impl FixId {
@@ -197,6 +207,11 @@ impl FixId {
             Self::AddRoute => "add-route",
             Self::AddLocalRoute => "add-local-route",
             Self::AddReplyRule => "add-reply-rule",
+            Self::UfwAllow => "ufw-allow",
+            Self::FirewalldAllow => "firewalld-allow",
+            Self::NftAllow => "nft-allow",
+            Self::IptablesAllow => "iptables-allow",
+            Self::Unban => "unban",
         }
     }
 }

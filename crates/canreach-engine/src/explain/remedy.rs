@@ -3,12 +3,12 @@
 //! A fix that changes the machine is tried first, on a copy of the snapshot: one that would leave
 //! the reason in place is not offered. Left out: wording, which is the report's.
 
-use canreach_snapshot::{Address, Family, Netns, Port, Proto, Snapshot};
+use canreach_snapshot::{Address, Family, Netns, Port, Prefix, Proto, Snapshot};
 
 use super::bind_remedy::bind_fixes;
 use super::fix::{Fix, FixId};
 use super::near_port::near_ports;
-use super::{link_remedy, route_remedy};
+use super::{firewall_remedy, link_remedy, route_remedy};
 use crate::address_choice::choose;
 use crate::{
     AddressSet, Answer, Arrival, Blocker, DropReason, Group, Host, Question, SocketIndex, Subject,
@@ -24,6 +24,12 @@ pub struct Case<'a> {
     pub netns: &'a Netns,
     /// The question, for those sources that are stopped.
     pub question: Question,
+    /// The same sources in few prefixes, or all that were asked about; empty for every source.
+    pub scope: Vec<Prefix>,
+    /// The scope is no wider than that.
+    pub scope_is_exact: bool,
+    /// How many rules stop them.
+    pub rules_in_the_way: usize,
 }
 
 impl Case<'_> {
@@ -35,6 +41,14 @@ impl Case<'_> {
         let answer = answer(&host, &self.question);
         answer.groups.iter().all(|group| group.blockers.iter().all(|b| b.reason != reason))
     }
+
+    /// Whether a change of the namespace leaves fewer rules in the way.
+    pub fn lessens(&self, change: impl FnOnce(&mut Netns)) -> bool {
+        let mut changed = self.netns.clone();
+        change(&mut changed);
+        let answer = answer(&Host::resolve(&changed), &self.question);
+        answer.groups.iter().all(|group| rules_in_the_way(&group.blockers) < self.rules_in_the_way)
+    }
 }
 
 /// Fixes for everything that stops the first group that is stopped, in path order.
@@ -42,7 +56,9 @@ impl Case<'_> {
 pub fn remedies(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<Fix> {
     let Some((group, from)) = stopped_group(answer) else { return Vec::new() };
     let question = Question { from, ..answer.question.clone() };
-    let case = Case { snapshot, netns, question };
+    let (scope, scope_is_exact) = scope(answer, &question);
+    let rules_in_the_way = rules_in_the_way(&group.blockers);
+    let case = Case { snapshot, netns, question, scope, scope_is_exact, rules_in_the_way };
     let mut fixes: Vec<Fix> = Vec::new();
     let concerned = match group.blockers.first() {
         Some(first) if settles_the_rest(first.reason) => 1,
@@ -57,6 +73,31 @@ pub fn remedies(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<Fix>
         }
     }
     fixes
+}
+
+fn rules_in_the_way(blockers: &[Blocker]) -> usize {
+    let is_rule = |blocker: &&Blocker| matches!(blocker.subject, Some(Subject::Netfilter(_)));
+    blockers.iter().filter(is_rule).count()
+}
+
+/// The sources that are stopped, as one would type them: addresses that nobody has are let in too.
+/// Where that takes too many words, everybody who was asked about: rules that are in front of the one
+/// that stops them keep what they say. Whether it is no more than those who are stopped comes with it.
+fn scope(answer: &Answer, question: &Question) -> (Vec<Prefix>, bool) {
+    /// More rules than this are no fix that anybody types.
+    const PREFIXES_MAX: usize = 3;
+    if matches!(question.via, Arrival::Local { .. }) {
+        return (Vec::new(), true);
+    }
+    let few = |set: &AddressSet| {
+        let prefixes = set.filled_up(&answer.unsendable).to_prefixes();
+        (prefixes.len() <= PREFIXES_MAX).then_some(prefixes)
+    };
+    let exact = few(&question.from);
+    let is_exact = exact.is_some();
+    let prefixes = exact.or_else(|| few(&answer.question.from)).unwrap_or_default();
+    let is_all = prefixes.iter().any(|prefix| prefix.length() == 0);
+    (if is_all { Vec::new() } else { prefixes }, is_exact)
 }
 
 /// What is in the way further on is of no concern: packets for that address are not this machine's
@@ -134,7 +175,8 @@ fn fixes_of(case: &Case<'_>, blocker: &Blocker) -> Vec<Fix> {
         DropReason::NoReplyRoute => route_remedy::no_reply_route(case, blocker),
         DropReason::ReplySourceNotLocal => route_remedy::reply_source(case, reason),
         DropReason::VpnReply => route_remedy::vpn_reply(case, reason),
-        DropReason::FwDrop | DropReason::FwReject | DropReason::NatFailed => Vec::new(),
+        DropReason::FwDrop | DropReason::FwReject => firewall_remedy::let_in(case, blocker),
+        DropReason::NatFailed => Vec::new(),
     }
 }
 
@@ -255,14 +297,15 @@ fn port_argument(port: Port, proto: Proto) -> String {
 #[cfg(test)]
 mod tests {
     use canreach_snapshot::{
-        Ifindex, LinkFlags, LinkKind, LinkSysctl, PolicyAction, Prefix, RouteType, TableId,
+        ChainKind, ChainPolicy, Ifindex, LinkFlags, LinkKind, LinkSysctl, NfFamily, NfHook,
+        PolicyAction, RouteType, TableId, nft,
     };
 
     use super::super::fix::FixStep;
     use super::super::route_remedy::{lookup_rule, route_via};
     use super::super::test_host::{listener, question, route, snapshot};
     use super::*;
-    use crate::{Fate, Outcome, Stage, Verdict};
+    use crate::{Fate, NfSubject, Outcome, Stage, Verdict};
 
     /// The fixes of a machine for a stop that was found on it.
     fn fixes(snapshot: &Snapshot, reason: DropReason, subject: Option<Subject>) -> Vec<Fix> {
@@ -528,6 +571,111 @@ mod tests {
         assert_eq!(ids(DropReason::BindDevice), [FixId::UnbindDevice]);
         assert_eq!(ids(DropReason::BacklogFull), [FixId::UnblockProgram]);
         assert_eq!(ids(DropReason::OwnSource), []);
+    }
+
+    /// A machine whose rules drop everything: in a table, by the policy of a chain.
+    fn behind_rules(family: NfFamily, table: &str, chains: &[&str]) -> Snapshot {
+        let mut machine = machine();
+        let chains = chains.iter().map(|name| nft::Chain {
+            name: (*name).to_owned(),
+            handle: nft::Handle(1),
+            base: matches!(*name, "INPUT" | "input" | "filter_INPUT").then(|| nft::BaseChain {
+                hook: NfHook::Input,
+                priority: 0,
+                kind: ChainKind::Filter,
+                policy: ChainPolicy::Drop,
+                devices: Vec::new(),
+            }),
+            rules: vec![nft::Rule {
+                handle: nft::Handle(12),
+                exprs: vec![nft::Expr::Verdict(nft::expr::NfVerdict::Drop)],
+                comment: None,
+            }],
+        });
+        let table = nft::Table {
+            family,
+            name: table.to_owned(),
+            handle: nft::Handle(1),
+            dormant: false,
+            chains: chains.collect(),
+            sets: Vec::new(),
+            objects: Vec::new(),
+            flowtables: Vec::new(),
+        };
+        netns(&mut machine).firewall.nft =
+            Some(nft::Ruleset { generation: None, tables: vec![table] });
+        machine
+    }
+
+    fn let_in(machine: &Snapshot, subject: NfSubject) -> Vec<(String, Option<String>)> {
+        typed(&fixes(machine, DropReason::FwDrop, Some(Subject::Netfilter(subject))))
+    }
+
+    fn one(command: &str, undo: &str) -> Vec<(String, Option<String>)> {
+        vec![(command.to_owned(), Some(undo.to_owned()))]
+    }
+
+    #[test]
+    fn rules_are_written_by_who_keeps_them() {
+        let policy = NfSubject::NftPolicy { table: 0, chain: 0 };
+        let rule = |chain| NfSubject::NftRule { table: 0, chain, rule: 0 };
+        let machine = behind_rules(NfFamily::Ip, "filter", &["INPUT", "ufw-user-input"]);
+        assert_eq!(
+            let_in(&machine, policy),
+            one(
+                "sudo ufw allow from 192.168.1.0/24 to any port 3000 proto tcp",
+                "sudo ufw delete allow from 192.168.1.0/24 to any port 3000 proto tcp",
+            )
+        );
+        assert_eq!(
+            let_in(&machine, rule(1))[0].0,
+            "sudo ufw prepend allow from 192.168.1.0/24 to any port 3000 proto tcp",
+        );
+        let machine = behind_rules(NfFamily::Inet, "firewalld", &["filter_IN_public"]);
+        assert_eq!(
+            let_in(&machine, rule(0)),
+            one(
+                "sudo firewall-cmd --zone=public --add-rich-rule='rule family=\"ipv4\" source \
+                 address=\"192.168.1.0/24\" port port=\"3000\" protocol=\"tcp\" accept'",
+                "sudo firewall-cmd --zone=public --remove-rich-rule='rule family=\"ipv4\" source \
+                 address=\"192.168.1.0/24\" port port=\"3000\" protocol=\"tcp\" accept'",
+            )
+        );
+        let machine = behind_rules(NfFamily::Ip, "filter", &["DOCKER"]);
+        assert_eq!(let_in(&machine, rule(0)), []);
+    }
+
+    #[test]
+    fn hand_written_rules_are_passed_by_hand() {
+        let policy = NfSubject::NftPolicy { table: 0, chain: 0 };
+        let rule = NfSubject::NftRule { table: 0, chain: 0, rule: 0 };
+        let machine = behind_rules(NfFamily::Inet, "mine", &["input"]);
+        let words = "iifname eth0 ip saddr 192.168.1.0/24 tcp dport 3000 accept";
+        let undo = "sudo nft delete rule inet mine input handle HANDLE";
+        assert_eq!(
+            let_in(&machine, rule),
+            one(&format!("sudo nft -ea insert rule inet mine input position 12 {words}"), undo)
+        );
+        assert_eq!(
+            let_in(&machine, policy),
+            one(&format!("sudo nft -ea add rule inet mine input {words}"), undo)
+        );
+        let machine = behind_rules(NfFamily::Ip, "filter", &["INPUT"]);
+        let words = "-i eth0 -s 192.168.1.0/24 -p tcp --dport 3000 -j ACCEPT";
+        assert_eq!(
+            let_in(&machine, rule),
+            one(
+                &format!("sudo iptables -I INPUT 1 {words}"),
+                &format!("sudo iptables -D INPUT {words}")
+            )
+        );
+        assert_eq!(
+            let_in(&machine, policy),
+            one(
+                &format!("sudo iptables -A INPUT {words}"),
+                &format!("sudo iptables -D INPUT {words}")
+            )
+        );
     }
 
     #[test]

@@ -117,6 +117,32 @@ impl<'a> Placed<'a> {
         }
     }
 
+    /// The handle of a rule of nftables.
+    pub(super) fn handle(&self) -> Option<u64> {
+        match self.kept {
+            Kept::Nft(table, chain) => {
+                Some(table.chains.get(chain)?.rules.get(self.rule?)?.handle.0)
+            }
+            Kept::Xt(..) => None,
+        }
+    }
+
+    /// A table of iptables-legacy, or one that iptables-nft keeps.
+    pub(super) fn is_iptables(&self) -> bool {
+        const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
+        const CHAINS: [&str; 5] = ["INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING"];
+        match self.kept {
+            Kept::Xt(..) => true,
+            Kept::Nft(table, _) => {
+                let mut based = table.chains.iter().filter(|chain| chain.base.is_some()).peekable();
+                matches!(table.family, NfFamily::Ip | NfFamily::Ip6)
+                    && TABLES.contains(&self.table)
+                    && based.peek().is_some()
+                    && based.all(|chain| CHAINS.contains(&chain.name.as_str()))
+            }
+        }
+    }
+
     fn has_chain(&self, wanted: impl Fn(&str) -> bool) -> bool {
         match self.kept {
             Kept::Nft(table, _) => table.chains.iter().any(|chain| wanted(&chain.name)),
@@ -133,10 +159,11 @@ impl<'a> Placed<'a> {
                 else {
                     return Vec::new();
                 };
-                let of_expr = |expr: &Expr| match expr {
-                    Expr::Lookup { set, .. } => Some(set.clone()),
-                    Expr::Match(matched) => comment(&matched.kind),
-                    _ => None,
+                let of_expr = |expr: &Expr| {
+                    if let Expr::Lookup { set, .. } = expr {
+                        return Some(set.clone());
+                    }
+                    if let Expr::Match(matched) = expr { comment(&matched.kind) } else { None }
                 };
                 rule.exprs.iter().filter_map(of_expr).chain(rule.comment.clone()).collect()
             }
@@ -150,10 +177,7 @@ impl<'a> Placed<'a> {
 }
 
 fn comment(kind: &MatchKind) -> Option<String> {
-    match kind {
-        MatchKind::Comment(text) => Some(text.clone()),
-        _ => None,
-    }
+    if let MatchKind::Comment(text) = kind { Some(text.clone()) } else { None }
 }
 
 /// Whose a rule or policy is; `None` for what people wrote themselves, or where no name says.
