@@ -18,7 +18,7 @@ use crate::path::hook::has_rules;
 use crate::path::{Walk, answer_with};
 use crate::{
     AddressSet, Answer, Arrival, Blocker, DoubtEffect, DropReason, Host, Outcome, Question,
-    SocketIndex, Stage, UnknownReason,
+    SocketIndex, Stage, Subject, UnknownReason,
 };
 
 pub use inquiry::{Inquiry, WayIn};
@@ -118,6 +118,8 @@ pub struct ListenerReach {
     pub audience: Vec<Audience>,
     /// What stops the others: the first stop on the first way in that is stopped.
     pub stop: Option<DropReason>,
+    /// The object that does, where the server would take the packet and something else stops it.
+    pub stop_subject: Option<Subject>,
     /// Why it cannot be told, where it cannot.
     pub doubt: Option<UnknownReason>,
 }
@@ -201,6 +203,8 @@ struct Findings {
     doubt: Option<UnknownReason>,
     /// It would take the packet, and something else stops it.
     blocked: Option<DropReason>,
+    /// What does.
+    blocked_by: Option<Subject>,
     /// The lookup passes it over.
     missed: Option<DropReason>,
     /// The first stop of all.
@@ -305,7 +309,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
                 Outcome::Stopped(reason) => {
                     findings.stop.get_or_insert(*reason);
                     if takes {
-                        findings.blocked.get_or_insert(*reason);
+                        findings.note_blocked(*reason, group.blockers.first());
                     }
                 }
                 Outcome::Unknown(reason) => {
@@ -325,7 +329,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
                         Some(blocker) => {
                             findings.stop.get_or_insert(blocker.reason);
                             if takes {
-                                findings.blocked.get_or_insert(blocker.reason);
+                                findings.note_blocked(blocker.reason, Some(blocker));
                             }
                         }
                     }
@@ -428,6 +432,7 @@ impl<'h, 'n> Classifier<'h, 'n> {
             audience.push(local);
         }
         let outside = widest_yes.filter(|yes| *yes >= Reach::Network);
+        let is_stopped = outside.is_none() && widest_yes.max(widest_maybe) < Some(Reach::Network);
         let reach = match (outside, doubt) {
             (Some(yes), _) => yes,
             (None, Some(_)) => Reach::Unknown,
@@ -443,9 +448,8 @@ impl<'h, 'n> Classifier<'h, 'n> {
                 .or(findings.missed)
                 .or(findings.stop)
                 .map(|stop| self.own_reason(stop, socket))
-                .filter(|_| {
-                    outside.is_none() && widest_yes.max(widest_maybe) < Some(Reach::Network)
-                }),
+                .filter(|_| is_stopped),
+            stop_subject: findings.blocked_by.filter(|_| is_stopped),
             doubt: doubt.filter(|_| reach == Reach::Unknown),
         }
     }
@@ -516,8 +520,16 @@ impl Findings {
             widest_unknown: None,
             doubt: None,
             blocked: None,
+            blocked_by: None,
             missed: None,
             stop: None,
+        }
+    }
+
+    fn note_blocked(&mut self, reason: DropReason, blocker: Option<&Blocker>) {
+        if self.blocked.is_none() {
+            self.blocked = Some(reason);
+            self.blocked_by = blocker.and_then(|blocker| blocker.subject.clone());
         }
     }
 

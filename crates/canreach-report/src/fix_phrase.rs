@@ -67,6 +67,10 @@ fn certain_fix(fix: &Fix, question: &Question, program: Option<&str>) -> String 
         FixId::DeletePolicyRule => "delete that policy rule".to_owned(),
         FixId::AddRoute => add_route(fix),
         FixId::AddLocalRoute => format!("make {to} local where answers look for it"),
+        FixId::UfwAllow | FixId::FirewalldAllow | FixId::NftAllow | FixId::IptablesAllow => {
+            "let them in".to_owned()
+        }
+        FixId::Unban => "take them out of the jail".to_owned(),
         FixId::AddReplyRule => format!("send answers from {to} by the way their packets came"),
     }
 }

@@ -316,6 +316,7 @@ pub const fn heading(group: ListGroup) -> &'static str {
         ListGroup::ContainersPerhaps => {
             "Open to containers on this computer, unless the firewall stops them"
         }
+        ListGroup::Firewalled => "Blocked by the firewall",
         ListGroup::Blocked => "Something on the way stops everyone else",
         ListGroup::ItselfPerhaps => "Only this computer, unless firewall rules lead others there",
         ListGroup::Itself => "Only this computer",
@@ -339,6 +340,8 @@ pub enum ListGroup {
     Containers,
     /// Would be `Containers` without doubts.
     ContainersPerhaps,
+    /// Stopped by a rule.
+    Firewalled,
     /// Stopped on the way.
     Blocked,
     /// Would be `Itself` without doubts.
@@ -353,8 +356,11 @@ pub fn firewall(state: &FirewallState) -> String {
     let on = state.program();
     match (state.loaded, on) {
         (Loaded::Nothing, _) => "firewall: no rules loaded".to_owned(),
-        (Loaded::Rules, Some(program)) => format!("firewall: {program}, on, not judged yet"),
-        (Loaded::Rules, None) => "firewall: rules loaded, not judged yet".to_owned(),
+        (Loaded::Rules, Some(program)) => format!("firewall: {program}, on"),
+        (Loaded::Rules, None) if state.programs.is_empty() => "firewall: rules loaded".to_owned(),
+        (Loaded::Rules, None) => format!("firewall: rules of {}", state.programs.join(", ")),
+        (Loaded::Unjudged, Some(program)) => format!("firewall: {program}, on, not judged"),
+        (Loaded::Unjudged, None) => "firewall: rules loaded, not judged".to_owned(),
         (Loaded::NeedsRoot, Some(program)) => format!("firewall: {program}, on"),
         (Loaded::NeedsRoot, None) => "firewall: shown to root only".to_owned(),
         (Loaded::Unread, Some(program)) => format!("firewall: {program}, on, not readable"),

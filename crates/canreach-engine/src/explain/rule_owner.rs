@@ -4,8 +4,11 @@
 //! keeps its table, chain and handle: a program's name stands next to them. Left out: rules that
 //! people wrote themselves, which are nobody's.
 
+use std::net::IpAddr;
+
+use canreach_snapshot::nft::expr::Register;
 use canreach_snapshot::nft::{Expr, Table};
-use canreach_snapshot::xt::MatchKind;
+use canreach_snapshot::xt::{MatchKind, TargetKind};
 use canreach_snapshot::{ChainPolicy, Firewall, NfFamily, NfHook};
 
 use crate::NfSubject;
@@ -191,6 +194,51 @@ pub fn rule_owner(firewall: &Firewall, subject: NfSubject) -> Option<RuleOwner> 
         return policy_owner(&placed);
     }
     by_table(&placed).or_else(|| by_chain(&placed))
+}
+
+/// The one address, and the port if it names one, that a rule translates destinations to.
+#[must_use]
+pub fn rule_destination(firewall: &Firewall, subject: NfSubject) -> Option<(IpAddr, Option<u16>)> {
+    let placed = Placed::of(firewall, subject)?;
+    let rule = placed.rule?;
+    match placed.kept {
+        Kept::Nft(table, chain) => {
+            let exprs = &table.chains.get(chain)?.rules.get(rule)?.exprs;
+            exprs.iter().find_map(|expr| {
+                if let Expr::Target(target) = expr {
+                    return one_destination(&target.kind);
+                }
+                let Expr::Nat { source: false, range, .. } = expr else { return None };
+                let address = constant(exprs, range.addr_min?)?;
+                let address = match address.len() {
+                    4 => IpAddr::from(*address.first_chunk::<4>()?),
+                    16 => IpAddr::from(*address.first_chunk::<16>()?),
+                    _ => return None,
+                };
+                let port = range.proto_min.and_then(|port| constant(exprs, port));
+                let port = port.and_then(|port| port.first_chunk().copied());
+                Some((address, port.map(u16::from_be_bytes)))
+            })
+        }
+        Kept::Xt(table, chain) => {
+            one_destination(&table.chains.get(chain)?.rules.get(rule)?.target.kind)
+        }
+    }
+}
+
+/// What a rule puts into a register as it stands.
+fn constant(exprs: &[Expr], register: Register) -> Option<&[u8]> {
+    exprs.iter().find_map(|expr| {
+        let Expr::Immediate { dreg, value } = expr else { return None };
+        (*dreg == register).then_some(value.as_slice())
+    })
+}
+
+fn one_destination(kind: &TargetKind) -> Option<(IpAddr, Option<u16>)> {
+    let TargetKind::Dnat(range) = kind else { return None };
+    let (low, high) = range.addresses?;
+    let port = range.ports.filter(|(low, high)| low == high).map(|(port, _)| port);
+    (low == high && (port.is_some() || range.ports.is_none())).then_some((low, port))
 }
 
 /// The programs that keep rules here, each once, in the order of their names.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::report::subject::{NamedSubject, RuleGeneration};
+use crate::rule_phrase;
 
 /// An object of the kernel, by its own names and handles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -82,8 +83,10 @@ pub enum Subject {
         handle: Option<u64>,
         /// Its number in the chain, from 1; `null` for the policy.
         number: Option<usize>,
-        /// As nft prints it.
+        /// As nft prints it, or iptables where the table is one of iptables'.
         text: String,
+        /// What it is called by the program that keeps it: `ufw rule 3`, `firewalld zone public`.
+        owner: Option<String>,
     },
     /// A rule of iptables-legacy or ip6tables-legacy, or the policy of one of its chains.
     XtRule {
@@ -97,6 +100,8 @@ pub enum Subject {
         number: Option<usize>,
         /// As iptables prints it.
         text: String,
+        /// What it is called by the program that keeps it.
+        owner: Option<String>,
     },
     /// A table of iptables-legacy or ip6tables-legacy.
     XtTable {
@@ -144,11 +149,15 @@ impl Subject {
             NamedSubject::Rule(rule) => {
                 let (family, table) = (rule.family.to_owned(), rule.table);
                 let (chain, number, text) = (rule.chain, rule.number, rule.text);
+                let owner = rule.owner.as_ref().map(rule_phrase::owner);
                 match rule.generation {
                     RuleGeneration::Nft => {
-                        Self::NftRule { family, table, chain, handle: rule.handle, number, text }
+                        let handle = rule.handle;
+                        Self::NftRule { family, table, chain, handle, number, text, owner }
                     }
-                    RuleGeneration::Xt => Self::XtRule { family, table, chain, number, text },
+                    RuleGeneration::Xt => {
+                        Self::XtRule { family, table, chain, number, text, owner }
+                    }
                 }
             }
             NamedSubject::LegacyTable { family, table } => {

@@ -10,6 +10,7 @@ use super::subject::Subject;
 use super::unknown::Unknown;
 use crate::phrase;
 use crate::report::why::{AlsoAnswer, Asked, NamedBlocker, NamedStep, SourceGroup, Who, WhyReport};
+use crate::rule_phrase::{self, DOCKER_BYPASS};
 
 /// Can they connect, and why not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -79,7 +80,8 @@ pub struct Step {
     pub stage: String,
     /// `ok`, `stop` or `unknown`.
     pub result: String,
-    /// Why it stops, or cannot be told; null on `ok`.
+    /// Why it stops, or cannot be told; on `ok` null, or `docker-bypass` where a published port is
+    /// past the host's own firewall.
     pub code: Option<String>,
     /// What decides.
     pub subject: Option<Subject>,
@@ -234,13 +236,22 @@ impl Blocker {
 
 impl Step {
     fn of(step: &NamedStep, asked: &Asked) -> Self {
+        let subject = step.subject.as_ref();
         let (result, code, text) = match step.result {
-            StepResult::Ok => ("ok", None, phrase::passed(step.stage).to_owned()),
+            StepResult::Ok => match rule_phrase::rule_of(subject) {
+                Some(rule) => {
+                    let code = rule_phrase::is_published(rule).then_some(DOCKER_BYPASS);
+                    ("ok", code.map(str::to_owned), rule_phrase::lets_in(rule, asked))
+                }
+                None => ("ok", None, phrase::passed(step.stage).to_owned()),
+            },
             StepResult::Stop(reason) => {
-                ("stop", Some(reason.slug().to_owned()), phrase::stop(reason, asked))
+                let text = rule_phrase::stop(reason, subject, step.stage, asked);
+                ("stop", Some(reason.slug().to_owned()), text)
             }
             StepResult::Unknown(reason) => {
-                ("unknown", Some(reason.slug().to_owned()), phrase::unknown(step.stage, reason))
+                let text = rule_phrase::unknown(step.stage, reason, subject);
+                ("unknown", Some(reason.slug().to_owned()), text)
             }
         };
         Self {

@@ -1,5 +1,6 @@
-//! What is known of the firewall, in a few words. Rules are not judged yet.
+//! What is known of the firewall, in a few words.
 
+use canreach_engine::explain::rule_owner::programs;
 use canreach_snapshot::{Firewall, GapReason, GapSubject, Netns};
 
 /// What is known of packet filters.
@@ -9,6 +10,8 @@ pub struct FirewallState {
     pub loaded: Loaded,
     /// A program's own settings: its name, where that was read, and whether it says it is on.
     pub hint: Option<Hint>,
+    /// The programs that keep rules, by the names that these have.
+    pub programs: Vec<&'static str>,
 }
 
 /// Whether anything that could stop a packet is loaded.
@@ -16,8 +19,10 @@ pub struct FirewallState {
 pub enum Loaded {
     /// Nothing is.
     Nothing,
-    /// Rules are, and they are not judged yet.
+    /// Rules are, and they were read.
     Rules,
+    /// Rules are, and what they say is not known: the snapshot has no more than that.
+    Unjudged,
     /// The kernel shows it to root only.
     NeedsRoot,
     /// It could not be read, for another reason.
@@ -47,8 +52,10 @@ impl FirewallState {
         let hint = hints.max_by_key(|hint| hint.enabled);
         let unread = netns.gaps.iter().filter(|gap| is_about_firewall(&gap.subject));
         let reasons: Vec<&GapReason> = unread.map(|gap| &gap.reason).collect();
-        let loaded = if has_rules(&netns.firewall) {
+        let loaded = if has_rules(&netns.firewall) && is_read(&netns.firewall) {
             Loaded::Rules
+        } else if has_rules(&netns.firewall) {
+            Loaded::Unjudged
         } else if reasons.contains(&&GapReason::NeedsRoot) {
             Loaded::NeedsRoot
         } else if reasons.is_empty() {
@@ -56,12 +63,17 @@ impl FirewallState {
         } else {
             Loaded::Unread
         };
-        Self { loaded, hint }
+        Self { loaded, hint, programs: programs(&netns.firewall) }
     }
 
-    /// The name of the program that is known to be on.
+    /// The name of the program that is known to be on: its rules are loaded, or its settings say so.
     #[must_use]
     pub fn program(&self) -> Option<&str> {
+        /// These are there to stop packets; others open ports for what they run.
+        const FIREWALLS: [&str; 2] = ["ufw", "firewalld"];
+        if let Some(program) = self.programs.iter().find(|name| FIREWALLS.contains(name)) {
+            return Some(program);
+        }
         self.hint.as_ref().filter(|hint| hint.enabled).map(|hint| hint.program.as_str())
     }
 }
@@ -71,6 +83,12 @@ impl FirewallState {
 pub fn has_rules(firewall: &Firewall) -> bool {
     firewall.chains.iter().any(|chain| !chain.is_idle())
         || firewall.legacy_tables.iter().any(|table| table.idle != Some(true))
+}
+
+/// Whether the rules themselves are in the snapshot.
+const fn is_read(firewall: &Firewall) -> bool {
+    (firewall.nft.is_some() || firewall.chains.is_empty())
+        && (!firewall.xt_tables.is_empty() || firewall.legacy_tables.is_empty())
 }
 
 const fn is_about_firewall(subject: &GapSubject) -> bool {

@@ -57,6 +57,10 @@ fn worded(snapshot: &Snapshot, netns: &Netns, answer: &Answer, fix: &Found) -> F
         undo,
         needs_root: fix.needs_root,
         alternative: false,
+        speaks_for_itself: matches!(
+            fix.id,
+            FixId::UfwAllow | FixId::FirewalldAllow | FixId::NftAllow | FixId::IptablesAllow
+        ),
         notes: fix.notes.iter().map(fix_phrase::note).collect(),
     }
 }

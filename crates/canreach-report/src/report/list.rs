@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use canreach_engine::audience::{ListenerReach, Reach, classify};
+use canreach_engine::explain::rule_owner::rule_owner;
 use canreach_engine::link_role::{LinkRole, is_public};
-use canreach_engine::{AddressSet, DropReason, Host, SocketIndex, UnknownReason};
+use canreach_engine::{AddressSet, DropReason, Host, SocketIndex, Subject, UnknownReason};
 use canreach_snapshot::{GapReason, GapSubject, Netns, Proto, Snapshot, Socket, Virtualization};
 
 use crate::report::firewall::{FirewallState, Loaded};
@@ -51,6 +52,8 @@ pub struct ListenerRow {
     pub audience: Vec<WayIn>,
     /// What stops the others.
     pub stop: Option<DropReason>,
+    /// The program whose rule does.
+    pub stopped_by: Option<&'static str>,
     /// Why it cannot be told.
     pub doubt: Option<UnknownReason>,
     /// Addresses to hand out, for servers that browsers open.
@@ -161,6 +164,12 @@ impl ListenerRow {
             apart_from_doubts: reach.apart_from_doubts,
             audience: reach.audience.into_iter().map(way_in).collect(),
             stop: reach.stop,
+            stopped_by: match reach.stop_subject {
+                Some(Subject::Netfilter(subject)) => {
+                    rule_owner(&netns.firewall, subject).map(|owner| owner.program())
+                }
+                _ => None,
+            },
             doubt: reach.doubt,
             urls: Vec::new(),
         }
@@ -199,6 +208,7 @@ impl ListenerRow {
         };
         if width(other.reach) > width(self.reach) {
             (self.reach, self.stop, self.doubt) = (other.reach, other.stop, other.doubt);
+            self.stopped_by = other.stopped_by;
         }
         self.apart_from_doubts = self.apart_from_doubts.max(other.apart_from_doubts);
     }
@@ -248,13 +258,19 @@ fn unknown_things(
         .filter(|gap| bears(&gap.subject) && gap.reason != GapReason::NotRead)
         .map(|gap| unknown::of_gap(gap, command))
         .collect();
-    if FirewallState::of(netns).loaded == Loaded::Rules {
+    if FirewallState::of(netns).loaded == Loaded::Unjudged {
         things.push(UnknownThing {
             what: "firewall".to_owned(),
             reason: UnknownReason::NotModelled.slug(),
             how: None,
         });
     }
+    let of_rules = rows.iter().filter_map(|row| row.doubt).filter(|doubt| is_about_a_rule(*doubt));
+    things.extend(of_rules.map(|doubt| UnknownThing {
+        what: "firewall-rule".to_owned(),
+        reason: doubt.slug(),
+        how: None,
+    }));
     if !netns.bpf.is_empty() {
         things.push(UnknownThing {
             what: "bpf".to_owned(),
@@ -264,4 +280,19 @@ fn unknown_things(
     }
     unknown::tidy(&mut things);
     things
+}
+
+/// Reasons that rules alone give.
+#[must_use]
+pub const fn is_about_a_rule(doubt: UnknownReason) -> bool {
+    matches!(
+        doubt,
+        UnknownReason::RateLimit
+            | UnknownReason::EarlierPackets
+            | UnknownReason::RandomChoice
+            | UnknownReason::TimeOfDay
+            | UnknownReason::PacketDetails
+            | UnknownReason::UserSpace
+            | UnknownReason::HookOrder
+    )
 }

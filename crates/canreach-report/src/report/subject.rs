@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use canreach_engine::explain::rule_owner::{RuleOwner, rule_destination, rule_owner};
 use canreach_engine::{NfSubject, SocketIndex, Subject};
 use canreach_snapshot::{
     AttachPoint, ChainPolicy, Ifindex, Netns, NfFamily, NfHook, PolicyAction, PolicyRule, Proto,
@@ -118,6 +119,10 @@ pub struct NamedRule {
     pub number: Option<usize>,
     /// The rule as its tool would print it.
     pub text: String,
+    /// Whose it is.
+    pub owner: Option<RuleOwner>,
+    /// Where it sends packets: the address it writes into them.
+    pub destination: Option<(IpAddr, Option<u16>)>,
 }
 
 /// Which packet filter a rule belongs to.
@@ -232,19 +237,32 @@ impl NamedSubject {
                 let command = if *family == "ip6" { "ip6tables-legacy" } else { "iptables-legacy" };
                 format!("{command}, table {table}")
             }
-            Self::Rule(rule) => {
-                let NamedRule { family, table, chain, text, .. } = rule;
-                match rule.generation {
-                    RuleGeneration::Nft => format!("table {family} {table}, chain {chain}: {text}"),
-                    RuleGeneration::Xt => format!("{family} table {table}, chain {chain}: {text}"),
-                }
-            }
+            Self::Rule(rule) => rule.line(),
             Self::Bpf { point, program_id, name } => {
                 let name = name.as_deref().unwrap_or("without a name");
                 let id = program_id.map(|id| format!(" (id {id})")).unwrap_or_default();
                 format!("BPF program {name}{id}, {point}")
             }
             Self::Gap { detail, .. } => detail.clone(),
+        }
+    }
+}
+
+impl NamedRule {
+    /// Where it stands, and what it says.
+    fn line(&self) -> String {
+        let Self { family, table, chain, text, .. } = self;
+        let place = match self.generation {
+            RuleGeneration::Nft => format!("table {family} {table}"),
+            RuleGeneration::Xt if *family == "ip6" => format!("ip6tables-legacy, table {table}"),
+            RuleGeneration::Xt => format!("iptables-legacy, table {table}"),
+        };
+        match (self.number, self.handle) {
+            (None, _) => format!("{place}, chain {chain}, {text}"),
+            // iptables names the chain itself, and knows no handles.
+            (Some(_), _) if text.starts_with("-A ") => format!("{place}: {text}"),
+            (Some(_), Some(handle)) => format!("{place}, chain {chain}: {text} # handle {handle}"),
+            (Some(_), None) => format!("{place}, chain {chain}: {text}"),
         }
     }
 }
@@ -259,6 +277,8 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
         let table = firewall.xt_tables.get(table)?;
         Some((table, table.chains.get(chain)?))
     };
+    let owner = rule_owner(firewall, subject);
+    let destination = rule_destination(firewall, subject);
     Some(match subject {
         NfSubject::NftRule { table, chain, rule } => {
             let (table, chain) = nft(table, chain)?;
@@ -271,6 +291,8 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
                 handle: Some(held.handle.0),
                 number: Some(rule + 1),
                 text: rule_text::in_own_words(netns, &chain.name, table, held),
+                owner,
+                destination,
             }
         }
         NfSubject::NftPolicy { table, chain } => {
@@ -283,6 +305,8 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
                 handle: Some(chain.handle.0),
                 number: None,
                 text: policy_text(chain.base.as_ref()?.policy),
+                owner,
+                destination,
             }
         }
         NfSubject::XtRule { table, chain, rule } => {
@@ -296,6 +320,8 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
                 handle: None,
                 number: Some(rule + 1),
                 text: rule_text::xt_rule(&chain.name, held),
+                owner,
+                destination,
             }
         }
         NfSubject::XtPolicy { table, chain } => {
@@ -308,6 +334,8 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
                 handle: None,
                 number: None,
                 text: policy_text(chain.base?.1),
+                owner,
+                destination,
             }
         }
     })

@@ -3,6 +3,9 @@
 use canreach_engine::{Doubt, Subject};
 use canreach_snapshot::{Family, Gap, GapReason, GapSubject, Netns};
 
+use crate::report::subject::NamedSubject;
+use crate::rule_phrase;
+
 /// One thing that is not known, why, and what would help.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnknownThing {
@@ -79,7 +82,8 @@ pub fn of_doubt(netns: &Netns, doubt: &Doubt, command: &str) -> UnknownThing {
         return of_gap(gap, command);
     }
     let what = match doubt.subject {
-        Some(Subject::Chain(_) | Subject::LegacyTable(_) | Subject::Netfilter(_)) => "firewall",
+        Some(Subject::Netfilter(_)) => "firewall-rule",
+        Some(Subject::Chain(_) | Subject::LegacyTable(_)) => "firewall",
         Some(Subject::Bpf(_)) => "bpf",
         Some(
             Subject::Link(_)
@@ -92,7 +96,9 @@ pub fn of_doubt(netns: &Netns, doubt: &Doubt, command: &str) -> UnknownThing {
         )
         | None => doubt.stage.slug(),
     };
-    UnknownThing { what: what.to_owned(), reason: doubt.reason.slug(), how: None }
+    let named = doubt.subject.as_ref().and_then(|subject| NamedSubject::of(netns, subject));
+    let how = rule_phrase::rule_of(named.as_ref()).map(rule_phrase::show_command);
+    UnknownThing { what: what.to_owned(), reason: doubt.reason.slug(), how }
 }
 
 /// Whether a gap bears on a list of servers by itself, without an answer that touched it.
@@ -126,7 +132,7 @@ pub const fn bears_on_a_list(subject: &GapSubject) -> bool {
 /// Sorts, and leaves each thing in once. The firewall comes first: it is what people ask about.
 pub fn tidy(things: &mut Vec<UnknownThing>) {
     things.sort_by(|a, b| {
-        let rank = |thing: &UnknownThing| thing.what != "firewall";
+        let rank = |thing: &UnknownThing| !thing.what.starts_with("firewall");
         rank(a).cmp(&rank(b)).then_with(|| a.cmp(b))
     });
     things.dedup();

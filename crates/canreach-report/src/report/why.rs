@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use canreach_engine::ask::{Ask, From};
 use canreach_engine::explain::fix::FixId;
+use canreach_engine::explain::rule_owner::RuleOwner;
 use canreach_engine::link_role::{LinkRole, link_networks, link_roles};
 use canreach_engine::{
     AddressSet, Answer, Arrival, Blocker, Doubt, DoubtEffect, DropReason, Group, Outcome, Question,
@@ -56,6 +57,8 @@ pub struct WhyReport {
     pub also: Vec<AlsoAnswer>,
     /// The address that they should dial instead, where what they dial is not this computer's.
     pub instead: Option<IpAddr>,
+    /// Where a rule sends their packets on to.
+    pub sent_on: Option<SentOn>,
     /// What is known of the firewall.
     pub firewall: FirewallState,
     /// What this system runs inside.
@@ -104,6 +107,19 @@ pub enum Who {
     Address(IpAddr),
     /// A prefix.
     Prefix(Prefix),
+}
+
+/// Another address that a rule writes into packets: a published port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentOn {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, where it is another one.
+    pub port: Option<u16>,
+    /// The container or namespace that has the address, where it is known.
+    pub container: Option<String>,
+    /// The program that publishes ports by such rules, past the host's own firewall.
+    pub publisher: Option<&'static str>,
 }
 
 /// Which way an unknown verdict leans.
@@ -185,6 +201,8 @@ pub struct SourceGroup {
     pub they_see: Option<TheySee>,
     /// What decides.
     pub subject: Option<NamedSubject>,
+    /// Where they are stopped.
+    pub stage: Option<Stage>,
 }
 
 /// A socket and its program.
@@ -219,6 +237,8 @@ pub struct Fix {
     pub needs_root: bool,
     /// Does the same as the one before it; otherwise both are needed.
     pub alternative: bool,
+    /// The command says by itself what it does.
+    pub speaks_for_itself: bool,
     /// What else to know: the application's own checks, missing passwords.
     pub notes: Vec<String>,
 }
@@ -303,6 +323,7 @@ impl WhyReport {
                 .and_then(|SocketIndex(index)| netns.sockets.get(index))
                 .and_then(|socket| Urls::new(snapshot, netns).of(socket, answer.question.to)),
             instead,
+            sent_on: group.and_then(|group| SentOn::of(snapshot, netns, group)),
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
             not_checked: not_checked(&asked),
@@ -364,6 +385,7 @@ impl WhyReport {
             url: None,
             also: Vec::new(),
             instead: None,
+            sent_on: None,
             firewall: FirewallState::of(netns),
             inside: snapshot.machine.virtualization,
             unknown: things,
@@ -378,6 +400,32 @@ impl WhyReport {
             StopCode::Drop(reason) => Some(reason),
             StopCode::NoLanAddress => None,
         }
+    }
+}
+
+impl SentOn {
+    fn of(snapshot: &Snapshot, netns: &Netns, group: &Group) -> Option<Self> {
+        let named = |step: &Step| {
+            if step.result != StepResult::Ok {
+                return None;
+            }
+            match NamedSubject::of(netns, step.subject.as_ref()?)? {
+                NamedSubject::Rule(rule) => Some((rule.destination?, rule.owner)),
+                _ => None,
+            }
+        };
+        let ((address, port), owner) = group.steps.iter().find_map(named)?;
+        let holder = snapshot
+            .namespaces
+            .iter()
+            .filter(|other| other.id != netns.id)
+            .find(|other| other.addresses.iter().any(|held| held.address() == address));
+        let publisher = match owner {
+            Some(owner @ (RuleOwner::Docker | RuleOwner::Podman)) => Some(owner.program()),
+            _ => None,
+        };
+        let container = holder.and_then(|netns| netns.name.clone());
+        Some(Self { address, port, container, publisher })
     }
 }
 
@@ -574,6 +622,7 @@ fn source_groups(netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
             outcome: group.fate.outcome.clone(),
             they_see: group.fate.they_see,
             subject: deciding_subject(group).and_then(|subject| NamedSubject::of(netns, subject)),
+            stage: group.blockers.first().map(|blocker| blocker.stage),
         })
         .collect()
 }

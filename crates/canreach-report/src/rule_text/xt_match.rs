@@ -30,7 +30,7 @@ fn options(kind: &MatchKind, ipv6: bool) -> String {
         | MatchKind::Policy { .. }
         | MatchKind::Devgroup { .. } => link(kind),
         MatchKind::Conntrack(asked) => conntrack(asked),
-        MatchKind::State { mask } => format!("--state {}", states(*mask, &STATES)),
+        MatchKind::State { mask } => format!("--state {}", states(*mask, &CT_STATES)),
         MatchKind::Connmark { mark, mask, inverted } | MatchKind::Mark { mark, mask, inverted } => {
             format!("{}--mark {}", not(*inverted), marked(*mark, *mask))
         }
@@ -265,18 +265,15 @@ pub(super) fn marked(mark: u32, mask: u32) -> String {
     if mask == u32::MAX { format!("{mark:#x}") } else { format!("{mark:#x}/{mask:#x}") }
 }
 
-/// Bits of `-m state`.
-const STATES: [(u16, &str); 5] =
-    [(1, "INVALID"), (8, "NEW"), (4, "RELATED"), (2, "ESTABLISHED"), (64, "UNTRACKED")];
-/// Bits of `-m conntrack`.
+/// Bits of `-m conntrack`, in iptables' order.
 const CT_STATES: [(u16, &str); 7] = [
-    (1, "INVALID"),
-    (8, "NEW"),
-    (4, "RELATED"),
-    (2, "ESTABLISHED"),
-    (256, "UNTRACKED"),
-    (64, "SNAT"),
-    (128, "DNAT"),
+    (ConntrackMatch::INVALID, "INVALID"),
+    (ConntrackMatch::NEW, "NEW"),
+    (ConntrackMatch::RELATED, "RELATED"),
+    (ConntrackMatch::ESTABLISHED, "ESTABLISHED"),
+    (ConntrackMatch::UNTRACKED, "UNTRACKED"),
+    (ConntrackMatch::SNAT, "SNAT"),
+    (ConntrackMatch::DNAT, "DNAT"),
 ];
 
 fn states(bits: u16, names: &[(u16, &str)]) -> String {

@@ -35,7 +35,9 @@ fn options(kind: &TargetKind, ipv6: bool) -> String {
         | TargetKind::Masquerade(_)
         | TargetKind::Redirect(_)
         | TargetKind::Netmap(_) => translation(kind),
-        TargetKind::Ct { notrack, zone, helper } => tracking(*notrack, *zone, helper.as_deref()),
+        TargetKind::Ct { notrack, zone, zone_flags, helper } => {
+            tracking(*notrack, *zone, *zone_flags, helper.as_deref())
+        }
         TargetKind::Tproxy { address, port, mark_mask, mark_value } => {
             let port = port.unwrap_or_default();
             let address = address.unwrap_or(if ipv6 {
@@ -82,11 +84,21 @@ fn options(kind: &TargetKind, ipv6: bool) -> String {
     }
 }
 
-fn tracking(notrack: bool, zone: u16, helper: Option<&str>) -> String {
+fn tracking(notrack: bool, zone: u16, zone_flags: u16, helper: Option<&str>) -> String {
+    let option = match zone_flags & 12 {
+        4 => "--zone-orig",
+        8 => "--zone-reply",
+        _ => "--zone",
+    };
+    let zone = if zone_flags & 16 != 0 {
+        Some(format!("{option} mark"))
+    } else {
+        (zone != 0).then(|| format!("{option} {zone}"))
+    };
     let words = [
         notrack.then(|| "--notrack".to_owned()),
         helper.map(|helper| format!("--helper {}", word(helper))),
-        (zone != 0).then(|| format!("--zone {zone}")),
+        zone,
     ];
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

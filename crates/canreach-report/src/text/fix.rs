@@ -19,8 +19,14 @@ pub(super) fn fixes(fixes: &[Fix], look: Look) -> Vec<Line> {
         if index == 0 || !fix.alternative {
             lines.push(Line::new());
         }
-        let end = if fix.command.is_empty() { "." } else { ":" };
         let width = look.columns().saturating_sub(label.len());
+        if fix.speaks_for_itself {
+            lines.extend(labelled(label, &fix.command, look));
+            lines.extend(notes(fix, width));
+            lines.extend(undo(fix, look));
+            continue;
+        }
+        let end = if fix.command.is_empty() { "." } else { ":" };
         let sentence = wrap(&format!("{}{end}", printable(&fix.text)), width);
         for (part, text) in sentence.iter().enumerate() {
             let label = if part == 0 { label } else { "      " };
@@ -31,21 +37,26 @@ pub(super) fn fixes(fixes: &[Fix], look: Look) -> Vec<Line> {
                 lines.push(Line::plain(INDENT).add(STRONG, &part));
             }
         }
-        for note in &fix.notes {
-            let text = wrap(&printable(note), width);
-            lines.extend(text.iter().map(|part| Line::plain("      ").add(PLAIN, part)));
-        }
+        lines.extend(notes(fix, width));
         lines.extend(undo(fix, look));
     }
     lines
 }
 
+fn notes(fix: &Fix, width: usize) -> Vec<Line> {
+    let texts = fix.notes.iter().flat_map(|note| wrap(&printable(note), width));
+    texts.map(|part| Line::plain("      ").add(PLAIN, &part)).collect()
+}
+
 fn undo(fix: &Fix, look: Look) -> Vec<Line> {
-    const LABEL: &str = "Undo: ";
-    let Some(undo) = &fix.undo else { return Vec::new() };
-    let width = look.columns().saturating_sub(LABEL.len());
-    let parts = undo.lines().flat_map(|line| broken(&printable(line), width));
-    let labels = std::iter::once(LABEL).chain(std::iter::repeat("      "));
+    fix.undo.as_ref().map(|undo| labelled("Undo: ", undo, look)).unwrap_or_default()
+}
+
+/// Commands behind a label, line by line.
+fn labelled(label: &str, commands: &str, look: Look) -> Vec<Line> {
+    let width = look.columns().saturating_sub(label.len());
+    let parts = commands.lines().flat_map(|line| broken(&printable(line), width));
+    let labels = std::iter::once(label).chain(std::iter::repeat("      "));
     parts
         .zip(labels)
         .map(|(part, label)| Line::new().add(STRONG, label).add(PLAIN, &part))

@@ -1,13 +1,14 @@
 //! `list` as text: groups by reach, widest first; piped, one aligned line per socket.
 
-use canreach_engine::UnknownReason;
 use canreach_engine::audience::Reach;
+use canreach_engine::{DropReason, UnknownReason};
 use canreach_snapshot::{OwnerReason, Proto};
 use unicode_width::UnicodeWidthStr;
 
 use crate::phrase::{self, ListGroup};
 use crate::report::firewall::Loaded;
 use crate::report::list::{Bind, ListReport, ListenerRow};
+use crate::rule_phrase;
 use crate::text::line::wrap;
 use crate::text::line::{DIM, Line, Look, PLAIN, STRONG, UNKNOWN, WIDE, print, printable, shorten};
 
@@ -25,8 +26,9 @@ pub fn list(report: &ListReport, look: Look) -> String {
         lines.push(Line::new());
     }
     let groups = grouped(report);
-    let only_here =
-        groups.iter().all(|(group, _)| matches!(group, ListGroup::Itself | ListGroup::Blocked));
+    let only_here = groups.iter().all(|(group, _)| {
+        matches!(group, ListGroup::Itself | ListGroup::Firewalled | ListGroup::Blocked)
+    });
     if !report.rows.is_empty() && only_here {
         let count = report.rows.len();
         let servers = if count == 1 { "1 server".to_owned() } else { format!("{count} servers") };
@@ -112,18 +114,21 @@ pub fn notes(report: &ListReport, command: &str) -> Vec<String> {
             "firewall rules need root to read, so \"can connect\" is judged without them. \
              {hint}For the full answer: sudo {command}"
         )),
-        Loaded::Rules if in_doubt => notes.push(format!(
+        Loaded::Unjudged if in_doubt => notes.push(format!(
             "firewall rules are loaded, and canreach does not judge them yet: what is called \
              open may be closed. {hint}See the rules: sudo nft list ruleset"
         )),
         Loaded::Unread if in_doubt => notes.push(format!(
             "firewall rules could not be read, so \"can connect\" is judged without them. {hint}"
         )),
-        Loaded::NeedsRoot | Loaded::Rules | Loaded::Unread | Loaded::Nothing => {}
+        Loaded::NeedsRoot | Loaded::Unjudged | Loaded::Rules | Loaded::Unread | Loaded::Nothing => {
+        }
     }
     let other_doubt = report.rows.iter().any(|row| {
         row.reach == Reach::Unknown
-            && !matches!(row.doubt, Some(UnknownReason::NeedsRoot | UnknownReason::NotModelled))
+            && !matches!(row.doubt, Some(UnknownReason::NeedsRoot))
+            && (report.firewall.loaded == Loaded::Rules
+                || row.doubt != Some(UnknownReason::NotModelled))
     });
     if other_doubt || (in_doubt && report.firewall.loaded == Loaded::Nothing) {
         for thing in report.unknown.iter().filter(|thing| thing.what != "firewall") {
@@ -145,6 +150,11 @@ pub fn group_of(row: &ListenerRow, firewall: Loaded) -> ListGroup {
         (Reach::Internet | Reach::Network, _) => ListGroup::Network,
         (Reach::Containers, _) => ListGroup::Containers,
         (Reach::Itself, _) => ListGroup::Itself,
+        (Reach::Blocked, _)
+            if matches!(row.stop, Some(DropReason::FwDrop | DropReason::FwReject)) =>
+        {
+            ListGroup::Firewalled
+        }
         (Reach::Blocked, _) => ListGroup::Blocked,
         (Reach::Unknown, Reach::Internet | Reach::Network | Reach::Unknown) => {
             if firewall == Loaded::Nothing {
@@ -232,7 +242,7 @@ fn port_cell(row: &ListenerRow) -> String {
 fn row_line(group: ListGroup, row: &ListenerRow, widths: &Widths, look: Look) -> Line {
     let style = match group {
         ListGroup::Internet => WIDE,
-        ListGroup::Itself | ListGroup::Blocked => DIM,
+        ListGroup::Itself | ListGroup::Firewalled | ListGroup::Blocked => DIM,
         ListGroup::NetworkUnlessFirewall
         | ListGroup::NetworkPerhaps
         | ListGroup::ContainersPerhaps
@@ -274,10 +284,10 @@ fn detail(group: ListGroup, row: &ListenerRow) -> String {
     let mut text = printable(&binds(&row.binds));
     match group {
         ListGroup::Itself | ListGroup::ItselfPerhaps => text.push_str(" only"),
-        ListGroup::Blocked => {
+        ListGroup::Firewalled | ListGroup::Blocked => {
             if let Some(stop) = row.stop {
                 text.push_str(", but ");
-                text.push_str(phrase::stop_in_list(stop));
+                text.push_str(&rule_phrase::stop_in_list(stop, row.stopped_by));
             }
         }
         ListGroup::Network | ListGroup::Internet if row.is_routed_only() => {
@@ -359,7 +369,13 @@ fn bottom(report: &ListReport, groups: &[(ListGroup, Vec<&ListenerRow>)]) -> Vec
     }
     // The row a newcomer asks about: their own server that others cannot reach.
     let narrow = |group: &ListGroup| {
-        matches!(group, ListGroup::Itself | ListGroup::ItselfPerhaps | ListGroup::Blocked)
+        matches!(
+            group,
+            ListGroup::Itself
+                | ListGroup::ItselfPerhaps
+                | ListGroup::Firewalled
+                | ListGroup::Blocked
+        )
     };
     let candidates = || {
         groups

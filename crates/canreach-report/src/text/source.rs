@@ -2,8 +2,8 @@
 
 use canreach_engine::{Outcome, Stage, UnknownReason};
 
-use crate::phrase;
 use crate::report::why::{SourceGroup, WhyReport};
+use crate::rule_phrase;
 use crate::text::line::{DIM, GOOD, Line, Look, PLAIN, STOP, UNKNOWN, printable, shorten};
 use crate::text::step::{is_socket, listens};
 
@@ -32,8 +32,14 @@ pub(super) fn groups(report: &WhyReport, look: Look) -> Vec<Line> {
         }
         let explained = match &group.outcome {
             Outcome::Delivered(_) => None,
-            Outcome::Stopped(reason) => Some(phrase::stop(*reason, &report.asked)),
-            Outcome::Unknown(reason) => Some(phrase::unknown(unknown_stage(*reason), *reason)),
+            Outcome::Stopped(reason) => {
+                let stage = group.stage.unwrap_or(Stage::Input);
+                Some(rule_phrase::stop(*reason, group.subject.as_ref(), stage, &report.asked))
+            }
+            Outcome::Unknown(reason) => {
+                let stage = unknown_stage(*reason);
+                Some(rule_phrase::unknown(stage, *reason, group.subject.as_ref()))
+            }
         };
         if let Some(text) = explained {
             lines.push(Line::new().pad_to(8).add(PLAIN, &shorten(&text, look.columns() - 8)));

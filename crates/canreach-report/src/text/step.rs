@@ -10,6 +10,7 @@ use crate::report::firewall::Loaded;
 use crate::report::program::Program;
 use crate::report::subject::NamedSubject;
 use crate::report::why::{Listener, NamedStep, StopCode, Who, WhyReport};
+use crate::rule_phrase;
 use crate::text::line::{DIM, GOOD, Line, Look, PLAIN, STOP, UNKNOWN, printable, shorten, wrap};
 
 /// Where the text of a step starts: behind its number and mark.
@@ -96,7 +97,11 @@ fn shown_steps(report: &WhyReport, look: Look) -> Vec<Shown> {
     }
     let rules = rules_in_doubt(report, look);
     if rules.is_empty() {
-        shown.extend(part(report, look, &FILTERS, false).or_else(|| no_firewall(report)));
+        shown.extend(sent_on(report));
+        match part(report, look, &FILTERS, false) {
+            Some(stop) => shown.push(stop),
+            None => shown.extend(let_in(report, look)),
+        }
     } else {
         shown.extend(rules);
     }
@@ -117,9 +122,10 @@ fn part(report: &WhyReport, look: Look, stages: &[Stage], first: bool) -> Option
                 if first && reason == DropReason::LinkDown {
                     details.clear();
                 }
+                let subject = step.subject.as_ref();
                 return Some(Shown {
                     mark: Mark::Stop,
-                    text: phrase::stop(reason, &report.asked),
+                    text: rule_phrase::stop(reason, subject, step.stage, &report.asked),
                     code: Some(reason.slug()),
                     details,
                 });
@@ -127,7 +133,7 @@ fn part(report: &WhyReport, look: Look, stages: &[Stage], first: bool) -> Option
             StepResult::Unknown(reason) => {
                 return Some(Shown {
                     mark: Mark::Unknown,
-                    text: phrase::unknown(step.stage, reason),
+                    text: rule_phrase::unknown(step.stage, reason, step.subject.as_ref()),
                     code: Some(reason.slug()),
                     details: subject_details(step.subject.as_ref(), look),
                 });
@@ -173,7 +179,8 @@ fn rules_in_doubt(report: &WhyReport, look: Look) -> Vec<Shown> {
             ));
         }
         let stage = if needs_root { Stage::Input } else { step.stage };
-        let (text, code) = (phrase::unknown(stage, reason), Some(reason.slug()));
+        let text = rule_phrase::unknown(stage, reason, step.subject.as_ref());
+        let code = Some(reason.slug());
         shown.push(Shown { mark: Mark::Unknown, text, code, details });
     }
     shown
@@ -227,14 +234,48 @@ fn arrival(report: &WhyReport) -> Shown {
     Shown { mark: Mark::Ok, text, code: None, details: Vec::new() }
 }
 
-/// Said only where it is known.
-fn no_firewall(report: &WhyReport) -> Option<Shown> {
-    (report.firewall.loaded == Loaded::Nothing).then(|| Shown {
+/// A published port: a rule writes another address into packets for this one.
+fn sent_on(report: &WhyReport) -> Option<Shown> {
+    let sent = report.sent_on.as_ref()?;
+    let asked = &report.asked;
+    let to = asked.to.map(|to| std::net::SocketAddr::new(to, asked.port).to_string());
+    let port = sent.port.unwrap_or(asked.port);
+    let place = std::net::SocketAddr::new(sent.address, port).to_string();
+    let place = match &sent.container {
+        Some(name) => format!("container {} ({place})", printable(name)),
+        None => place,
+    };
+    let host = report.firewall.program().filter(|_| sent.publisher.is_some());
+    let before = host.map(|host| format!(" before {host} looks at them")).unwrap_or_default();
+    Some(Shown {
         mark: Mark::Ok,
-        text: "no firewall rules are loaded".to_owned(),
-        code: None,
+        text: format!("packets for {} are sent on to {place}{before}", to.unwrap_or_default()),
+        code: sent.publisher.map(|_| rule_phrase::DOCKER_BYPASS),
         details: Vec::new(),
     })
+}
+
+/// What lets it pass. Said only where it is known.
+fn let_in(report: &WhyReport, look: Look) -> Option<Shown> {
+    let passed = |stage: Stage| {
+        let steps = report.steps.iter().filter(move |step| step.stage == stage);
+        steps
+            .filter(|step| step.result == StepResult::Ok)
+            .find_map(|step| rule_phrase::rule_of(step.subject.as_ref()).map(|rule| (rule, step)))
+    };
+    let decided = [Stage::Forward, Stage::Input, Stage::Ingress].into_iter().find_map(passed);
+    let (text, details) = match decided {
+        Some((rule, step)) => (
+            rule_phrase::lets_in(rule, &report.asked),
+            subject_details(step.subject.as_ref(), look),
+        ),
+        None => match report.firewall.loaded {
+            Loaded::Nothing => ("no firewall rules are loaded".to_owned(), Vec::new()),
+            Loaded::Rules => ("no rule of the firewall stops it".to_owned(), Vec::new()),
+            Loaded::Unjudged | Loaded::NeedsRoot | Loaded::Unread => return None,
+        },
+    };
+    Some(Shown { mark: Mark::Ok, text, code: None, details })
 }
 
 /// Which program gets it, or the nearest miss.

@@ -6,6 +6,7 @@ use canreach_snapshot::Family;
 use crate::phrase;
 use crate::report::subject::NamedSubject;
 use crate::report::why::{AlsoAnswer, Leaning, StopCode, Who, WhyReport};
+use crate::rule_phrase;
 use crate::text::fix::fixes;
 use crate::text::line::{DIM, Line, Look, PLAIN, STRONG, print, printable, wrap};
 use crate::text::source::{GROUPS_SHOWN_MAX, groups, source_words};
@@ -54,7 +55,9 @@ fn also_in_the_way(report: &WhyReport, look: Look) -> Vec<Line> {
     let others = if report.instead.is_some() { &[][..] } else { &report.blockers[..] };
     for blocker in others.iter().skip(1) {
         let StopCode::Drop(reason) = blocker.code else { continue };
-        let text = format!("Also in the way: {}", phrase::stop(reason, &report.asked));
+        let subject = blocker.subject.as_ref();
+        let stop = rule_phrase::stop(reason, subject, blocker.stage, &report.asked);
+        let text = format!("Also in the way: {stop}");
         if lines.is_empty() {
             lines.push(Line::new());
         }
@@ -243,7 +246,10 @@ fn also_stop(answer: &AlsoAnswer, reason: DropReason) -> String {
         {
             format!("the program listens on {address} only")
         }
-        _ => phrase::stop(reason, &answer.asked),
+        _ => {
+            let stage = answer.stop.as_ref().map_or(Stage::Input, |stop| stop.stage);
+            rule_phrase::stop(reason, subject, stage, &answer.asked)
+        }
     }
 }
 
