@@ -277,65 +277,50 @@ fn named_rule(netns: &Netns, subject: NfSubject) -> Option<NamedRule> {
         let table = firewall.xt_tables.get(table)?;
         Some((table, table.chains.get(chain)?))
     };
-    let owner = rule_owner(firewall, subject);
-    let destination = rule_destination(firewall, subject);
+    let named = |generation, family, table: &str, chain: &str| NamedRule {
+        generation,
+        family: nf_family(family),
+        table: table.to_owned(),
+        chain: chain.to_owned(),
+        handle: None,
+        number: None,
+        text: String::new(),
+        owner: rule_owner(firewall, subject),
+        destination: rule_destination(firewall, subject),
+    };
     Some(match subject {
         NfSubject::NftRule { table, chain, rule } => {
             let (table, chain) = nft(table, chain)?;
             let held = chain.rules.get(rule)?;
             NamedRule {
-                generation: RuleGeneration::Nft,
-                family: nf_family(table.family),
-                table: table.name.clone(),
-                chain: chain.name.clone(),
                 handle: Some(held.handle.0),
                 number: Some(rule + 1),
                 text: rule_text::in_own_words(netns, &chain.name, table, held),
-                owner,
-                destination,
+                ..named(RuleGeneration::Nft, table.family, &table.name, &chain.name)
             }
         }
         NfSubject::NftPolicy { table, chain } => {
             let (table, chain) = nft(table, chain)?;
             NamedRule {
-                generation: RuleGeneration::Nft,
-                family: nf_family(table.family),
-                table: table.name.clone(),
-                chain: chain.name.clone(),
                 handle: Some(chain.handle.0),
-                number: None,
                 text: policy_text(chain.base.as_ref()?.policy),
-                owner,
-                destination,
+                ..named(RuleGeneration::Nft, table.family, &table.name, &chain.name)
             }
         }
         NfSubject::XtRule { table, chain, rule } => {
             let (table, chain) = xt(table, chain)?;
             let held = chain.rules.get(rule)?;
             NamedRule {
-                generation: RuleGeneration::Xt,
-                family: nf_family(table.family),
-                table: table.name.clone(),
-                chain: chain.name.clone(),
-                handle: None,
                 number: Some(rule + 1),
                 text: rule_text::xt_rule(&chain.name, held),
-                owner,
-                destination,
+                ..named(RuleGeneration::Xt, table.family, &table.name, &chain.name)
             }
         }
         NfSubject::XtPolicy { table, chain } => {
             let (table, chain) = xt(table, chain)?;
             NamedRule {
-                generation: RuleGeneration::Xt,
-                family: nf_family(table.family),
-                table: table.name.clone(),
-                chain: chain.name.clone(),
-                handle: None,
-                number: None,
                 text: policy_text(chain.base?.1),
-                owner,
-                destination,
+                ..named(RuleGeneration::Xt, table.family, &table.name, &chain.name)
             }
         }
     })
