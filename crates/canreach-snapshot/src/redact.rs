@@ -13,11 +13,13 @@
 
 mod address_map;
 mod name_map;
+mod nft;
 
 pub use address_map::AddressMap;
 
 use crate::{
-    Address, Firewall, Gap, GapSubject, Link, Netns, NextHop, Prefix, Process, Route, Snapshot,
+    Address, Firewall, Gap, GapSubject, HookOwner, Link, Netns, NextHop, Prefix, Process, Route,
+    Snapshot,
 };
 use name_map::NameMap;
 
@@ -140,14 +142,26 @@ impl Redaction<'_> {
     }
 
     fn firewall(&mut self, firewall: &mut Firewall) {
-        // Rules name addresses, links and people; they are not exchanged yet, so they go.
-        firewall.nft = None;
+        // They name addresses, links and people, which are not exchanged yet, so they go.
         firewall.xt_tables.clear();
         firewall.ipsets = None;
+        if let Some(ruleset) = &mut firewall.nft {
+            nft::redact(self, ruleset);
+        }
+        for entry in firewall.hook_list.iter_mut().flatten() {
+            entry.device = entry.device.as_ref().map(|device| self.names.link(device));
+            match &mut entry.owner {
+                HookOwner::Chain(_, table, name) | HookOwner::Flowtable(_, table, name) => {
+                    *table = self.names.filter(table);
+                    *name = self.names.filter(name);
+                }
+                HookOwner::Bpf(_) | HookOwner::Function => {}
+            }
+        }
         for chain in &mut firewall.chains {
             chain.table = self.names.filter(&chain.table);
             chain.name = self.names.filter(&chain.name);
-            for device in &mut chain.devices {
+            for device in chain.devices.iter_mut().filter(|device| !device.ends_with('*')) {
                 *device = self.names.link(device);
             }
         }

@@ -14,6 +14,7 @@
 
 use std::net::IpAddr;
 
+use super::nft::{self, AddressUse};
 use crate::address::address_value;
 use crate::{Family, Netns, Prefix, RouteType, Snapshot};
 
@@ -108,6 +109,7 @@ impl AddressMap {
         let mut map = Self { v4: Tree::new(Family::Ipv4), v6: Tree::new(Family::Ipv6) };
         for netns in &snapshot.namespaces {
             map.pin_edges(netns);
+            map.pin_ranges(netns);
         }
         for netns in &snapshot.namespaces {
             map.meet(netns);
@@ -152,7 +154,31 @@ impl AddressMap {
         }
     }
 
+    /// A range of addresses in a rule or a set stays one: on the way to its ends, below what both have
+    /// in common, nothing is swapped. What is between them still is afterwards.
+    fn pin_ranges(&mut self, netns: &Netns) {
+        if let Some(ruleset) = &netns.firewall.nft {
+            nft::addresses(ruleset, &mut |used| match used {
+                AddressUse::Range(low, high) => {
+                    let family = Family::of(low);
+                    let (low, high) = (address_value(low), address_value(high));
+                    let common = (low ^ high).leading_zeros() + u32::from(family.bits());
+                    let common = u8::try_from(common.saturating_sub(128)).unwrap_or(0);
+                    self.tree(family).pin(low, common);
+                    self.tree(family).pin(high, common);
+                }
+                AddressUse::Prefix(_) => {}
+            });
+        }
+    }
+
     fn meet(&mut self, netns: &Netns) {
+        if let Some(ruleset) = &netns.firewall.nft {
+            nft::addresses(ruleset, &mut |used| match used {
+                AddressUse::Prefix(prefix) => self.meet_prefix(prefix),
+                AddressUse::Range(low, high) => self.meet_all([low, high]),
+            });
+        }
         for address in &netns.addresses {
             self.meet_prefix(Prefix::host(address.address()));
             self.meet_all(address.peer.into_iter().chain(address.broadcast));

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::nft::{self, NameUse};
+use crate::nft::Ruleset;
 use crate::{MacAddress, Snapshot};
 
 /// How names of links start that kernel, systemd, container engines and VPN programs give.
@@ -138,6 +140,9 @@ const FILTERS: [&str; 20] = [
     "forward_wan",
 ];
 
+/// How chains begin that programs give the same names everywhere.
+const FILTER_STARTS: [&str; 4] = ["ufw-", "ufw6-", "DOCKER", "LIBVIRT_"];
+
 /// One kind of names.
 #[derive(Debug, Default)]
 struct Names {
@@ -145,7 +150,12 @@ struct Names {
     /// Names that were there before, which no replacement may take.
     present: BTreeSet<String>,
     counts: BTreeMap<String, usize>,
+    /// How some of these names begin that stay: no replacement may begin so.
+    kept_starts: BTreeSet<String>,
 }
+
+/// After so many replacements in a row that are not free, a name stays.
+const ATTEMPTS: usize = 100_000;
 
 impl Names {
     /// The replacement of a name: a start, a counter, and an end.
@@ -154,13 +164,16 @@ impl Names {
             return replaced.clone();
         }
         let count = self.counts.entry(start.to_owned()).or_default();
-        let replaced = loop {
+        let mut replaced = name.to_owned();
+        for _ in 0..ATTEMPTS {
             *count += 1;
             let candidate = format!("{start}{count}{end}");
-            if !self.present.contains(&candidate) {
-                break candidate;
+            let taken = self.present.contains(&candidate);
+            if !taken && !self.kept_starts.iter().any(|kept| candidate.starts_with(kept)) {
+                replaced = candidate;
+                break;
             }
-        };
+        }
         self.replaced.insert(name.to_owned(), replaced.clone());
         replaced
     }
@@ -192,6 +205,9 @@ impl NameMap {
             let chains = netns.firewall.chains.iter();
             let names = chains.flat_map(|chain| [&chain.table, &chain.name]);
             map.filters.present.extend(names.cloned());
+            if let Some(ruleset) = &netns.firewall.nft {
+                map.know_ruleset(ruleset);
+            }
         }
         map.programs.present = snapshot.processes.iter().map(|it| it.comm.clone()).collect();
         for group in &snapshot.cgroups {
@@ -202,7 +218,33 @@ impl NameMap {
         map
     }
 
+    fn know_ruleset(&mut self, ruleset: &Ruleset) {
+        nft::names(ruleset, &mut |used| match used {
+            NameUse::Exact(name) => _ = self.links.present.insert(name),
+            NameUse::Start(start) => self.keep_start(start),
+        });
+        for table in &ruleset.tables {
+            let chains = table.chains.iter().map(|chain| &chain.name);
+            let sets = table.sets.iter().map(|set| &set.name);
+            let objects = table.objects.iter().map(|object| &object.name);
+            let flowtables = table.flowtables.iter().map(|flowtable| &flowtable.name);
+            let all = chains.chain(sets).chain(objects).chain(flowtables).chain([&table.name]);
+            self.filters.present.extend(all.cloned());
+        }
+    }
+
+    /// Rules ask how names of links begin. Where that is how everybody's begin, replacements begin so
+    /// as well; otherwise, names that begin so stay, and others are not given such a name.
+    pub(crate) fn keep_start(&mut self, start: String) {
+        if !LINK_NAMES.contains(&start.as_str()) {
+            self.links.kept_starts.insert(start);
+        }
+    }
+
     pub(crate) fn link(&mut self, name: &str) -> String {
+        if self.links.kept_starts.iter().any(|kept| name.starts_with(kept)) {
+            return name.to_owned();
+        }
         let start = LINK_NAMES
             .iter()
             .filter(|start| name.starts_with(**start))
@@ -271,7 +313,11 @@ impl NameMap {
 
     /// A table or chain of a packet filter.
     pub(crate) fn filter(&mut self, name: &str) -> String {
-        if FILTERS.contains(&name) {
+        let by_kernel = ["__set", "__map", "__chain"]
+            .iter()
+            .any(|start| name.strip_prefix(start).is_some_and(is_number));
+        let by_program = FILTER_STARTS.iter().any(|start| name.starts_with(start));
+        if by_kernel || by_program || FILTERS.contains(&name) {
             return name.to_owned();
         }
         self.filters.replace(name, "rules", "")
