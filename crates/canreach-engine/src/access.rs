@@ -165,19 +165,22 @@ pub fn unsettled(ways: &[&WayAccess]) -> Vec<(usize, Part)> {
     found
 }
 
-/// The sources of a part that get in by another link for certain, where all that is in doubt is
-/// whether an answer gets back that leaves by another link than the question came by
-/// (`reply-elsewhere`). Such an answer reaches only who has the same address behind that other link,
-/// too, and whoever is there gets in by it anyway: the doubt adds nobody.
+/// The sources of a part that is in doubt of which it makes no difference: they get in anyway.
+///
+/// Either by the same link, at another address. Or by another link, where an answer would leave by
+/// another one than the question came by (`reply-elsewhere`): such an answer reaches only who has the
+/// same address behind that other link, too, and whoever is there gets in by it for certain.
 #[must_use]
 pub fn added_by_nobody(part: &Part, way: &WayIn, ways: &[&WayAccess]) -> AddressSet {
     let family = part.sources.family();
     let none = AddressSet::empty(family);
-    if !part.access.is_unknown() || part.reason != Some(UnknownReason::ReplyElsewhere) {
+    if !part.access.is_unknown() || way.via.is_none() {
         return none;
     }
+    let elsewhere = part.doubts.iter().any(|doubt| doubt.reason == UnknownReason::ReplyElsewhere);
     let others = ways.iter().filter(|other| {
-        other.way.via.is_some() && other.way.via != way.via && Family::of(other.way.to) == family
+        let counts = other.way.via == way.via || elsewhere;
+        counts && other.way.via.is_some() && Family::of(other.way.to) == family
     });
     let certain = others.fold(none, |sum, other| sum.union(&other.at_least(Access::Yes)));
     part.sources.intersection(&certain)

@@ -38,7 +38,7 @@ pub struct Difference {
     pub servers: Vec<ServerDifference>,
     /// How many servers were compared.
     pub compared: usize,
-    /// What cannot be told in a state, and may hide a difference.
+    /// What could not be seen of a state, and may hide a difference.
     pub doubts: Two<Vec<Doubt>>,
     /// What could not be read, without which servers or ways in may be missing: positions in
     /// `Netns::gaps`.
@@ -142,9 +142,35 @@ pub fn difference(hosts: Two<&Host<'_>>, names: Two<&Namer<'_>>) -> Difference {
 
 fn add_doubts(doubts: &mut Vec<Doubt>, ways: &[&WayAccess]) {
     for doubt in unsettled(ways).into_iter().flat_map(|(_, part)| part.doubts) {
-        if !doubts.contains(&doubt) {
+        if hides_state(doubt.reason) && !doubts.contains(&doubt) {
             doubts.push(doubt);
         }
+    }
+}
+
+/// Something on this machine may have changed unseen. Other doubts are about what is outside, or about
+/// chance: while nothing here changes, neither do they.
+const fn hides_state(reason: UnknownReason) -> bool {
+    match reason {
+        UnknownReason::NeedsRoot
+        | UnknownReason::NotModelled
+        | UnknownReason::OpaqueProgram
+        | UnknownReason::ChangedWhileReading
+        | UnknownReason::Unread
+        | UnknownReason::FibLayout
+        | UnknownReason::FibHistory
+        | UnknownReason::MulticastMembership
+        | UnknownReason::LimitReached
+        | UnknownReason::EarlierPackets
+        | UnknownReason::UserSpace
+        | UnknownReason::HookOrder => true,
+        UnknownReason::ReplyElsewhere
+        | UnknownReason::ReplyAddress
+        | UnknownReason::Multipath
+        | UnknownReason::RateLimit
+        | UnknownReason::RandomChoice
+        | UnknownReason::TimeOfDay
+        | UnknownReason::PacketDetails => false,
     }
 }
 

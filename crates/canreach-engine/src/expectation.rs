@@ -16,7 +16,7 @@ pub use one_liner::{PortRange, RuleError};
 
 use crate::access::{Access, Part, Server, WayAccess, blind_spots, unsettled, ways_to};
 use crate::audience::{Inquiry, Reach, WayIn};
-use crate::link_role::{LinkRole, lan_links, link_networks};
+use crate::link_role::{LinkRole, is_link_local, lan_links, link_networks};
 use crate::{AddressSet, Doubt, Host, UnknownReason};
 
 /// More rules than this are refused: nobody wrote them by hand, and each is asked of each server.
@@ -262,6 +262,8 @@ impl Expectation {
             Origin::Containers => all_if(way.role == LinkRole::Containers),
             Origin::Vpn => all_if(way.role == LinkRole::Vpn),
             Origin::Prefix(prefix) => AddressSet::from_prefixes(family, [*prefix]),
+            // No router sends it on, so whoever dials it is on the link.
+            Origin::Lan if is_link_local(way.to) => all_if(on_lan),
             Origin::Lan => {
                 let networks = lan.iter().find(|set| set.family() == family && on_lan);
                 networks.cloned().unwrap_or_else(|| all_if(false))
@@ -278,14 +280,16 @@ fn lan_networks(netns: &Netns, family: Family) -> AddressSet {
     AddressSet::from_prefixes(family, networks)
 }
 
-/// What is in doubt about a server, each thing once.
+/// What decides that it cannot be told, each thing once.
 #[must_use]
 pub fn doubts(judgement: &Judgement) -> Vec<Doubt> {
     let mut found: Vec<Doubt> = Vec::new();
-    let undecided = judgement.findings.iter().flat_map(|finding| &finding.undecided);
-    for doubt in undecided.flat_map(|outside| &outside.doubts) {
-        if !found.contains(doubt) {
-            found.push(doubt.clone());
+    for outside in judgement.findings.iter().flat_map(|finding| &finding.undecided) {
+        for doubt in &outside.doubts {
+            let decides = outside.reason == Some(Undecided::Access(doubt.reason));
+            if decides && !found.contains(doubt) {
+                found.push(doubt.clone());
+            }
         }
     }
     found
