@@ -14,6 +14,8 @@ pub mod text;
 pub mod topic;
 pub mod topic_fact;
 
+pub use report::check::CheckReport;
+pub use report::diff::DiffReport;
 pub use report::ip::IpReport;
 pub use report::list::ListReport;
 pub use report::why::WhyReport;

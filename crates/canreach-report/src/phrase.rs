@@ -4,6 +4,7 @@
 
 use canreach_engine::address_choice::{AddressAudience, ChoiceReason};
 use canreach_engine::audience::Reach;
+use canreach_engine::expectation::Origin;
 use canreach_engine::link_role::LinkRole;
 use canreach_engine::{DropReason, Stage, TheySee, UnknownReason};
 use canreach_snapshot::{OwnerReason, Proto, Virtualization};
@@ -385,6 +386,49 @@ pub const fn reach(reach: Reach) -> &'static str {
         Reach::Network => "your network",
         Reach::Internet => "the internet",
         Reach::Unknown => "unknown",
+    }
+}
+
+/// A circle of sources, in a word or two.
+#[must_use]
+pub const fn circle_word(circle: Circle) -> &'static str {
+    match circle {
+        Circle::Itself => "this computer",
+        Circle::Containers => "containers",
+        Circle::Vpn => "your VPN",
+        Circle::Router => "beyond your router",
+        Circle::Network => "your network",
+        Circle::Internet => "the internet",
+    }
+}
+
+/// A circle of sources that people have a word for, narrowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Circle {
+    /// This computer.
+    Itself,
+    /// Containers and virtual machines on it.
+    Containers,
+    /// Behind a VPN or tunnel.
+    Vpn,
+    /// Outside every connected network, at an address that a router would have to translate.
+    Router,
+    /// The connected networks, at least.
+    Network,
+    /// Outside every connected network, at a public address.
+    Internet,
+}
+
+/// Who a policy lets in.
+#[must_use]
+pub fn origin(origin: Origin) -> String {
+    match origin {
+        Origin::Itself => "this computer".to_owned(),
+        Origin::Lan => "your network".to_owned(),
+        Origin::Containers => "containers".to_owned(),
+        Origin::Vpn => "your VPN".to_owned(),
+        Origin::Any => "anyone".to_owned(),
+        Origin::Prefix(_) => origin.to_string(),
     }
 }
 

@@ -199,6 +199,7 @@ const PAGES: &[(&str, &str)] = pages![
     "path",
     "verdict",
     "sources",
+    "policy",
     "resolved-by",
     "link-down",
     "neighbor-silent",

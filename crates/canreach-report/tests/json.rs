@@ -2,9 +2,12 @@
 
 use canreach_engine::address_choice::choose;
 use canreach_engine::ask::{Ask, AskError, From};
+use canreach_engine::difference::Two;
+use canreach_engine::expectation::Policy;
 use canreach_engine::{AddressSet, Answer, Host, answer};
 use canreach_report::json::{self, schema};
-use canreach_report::{IpReport, ListReport, WhyReport};
+use canreach_report::report::diff::Side;
+use canreach_report::{CheckReport, DiffReport, IpReport, ListReport, WhyReport};
 use canreach_snapshot::{Family, Gap, GapReason, GapSubject, Netns, Port, Prefix, Proto, Snapshot};
 use serde_json::Value;
 
@@ -55,6 +58,21 @@ fn list(snapshot: &Snapshot) -> Value {
 fn ip(snapshot: &Snapshot) -> Value {
     let report = IpReport::new(snapshot, subject(snapshot));
     read(&json::print(&json::ip::Ip::new(&report, true)))
+}
+
+fn checked(snapshot: &Snapshot, rule: &str) -> Value {
+    let policy = Policy { rules: vec![rule.parse().expect(rule)], allow_unknown: false };
+    let report = CheckReport::new(snapshot, subject(snapshot), &policy, &[], "canreach check");
+    read(&json::print(&json::check::Check::new(&report)))
+}
+
+fn compared(before: &Snapshot, after: &Snapshot) -> Value {
+    let sides = Two {
+        before: Side { snapshot: before, netns: subject(before), file: Some("before.json") },
+        after: Side { snapshot: after, netns: subject(after), file: None },
+    };
+    let report = DiffReport::new(sides, "canreach diff before.json");
+    read(&json::print(&json::diff::Diff::new(&report)))
 }
 
 /// As much of JSON Schema as schemars writes. A keyword it does not know fails the test.
@@ -161,6 +179,9 @@ fn everything_printed_is_in_its_schema() {
         let snapshot = machine(name);
         check_schema("list", &list(&snapshot));
         check_schema("ip", &ip(&snapshot));
+        check_schema("check", &checked(&snapshot, "tcp/22 from lan, containers via wlan0"));
+        check_schema("diff", &compared(&snapshot, &machine("server")));
+        check_schema("diff", &compared(&machine("laptop"), &snapshot));
         for port in [22, 3000, 5432, 4000] {
             check_schema("why", &why(&snapshot, port, None));
             check_schema("why", &why(&snapshot, port, Some(From::Itself)));

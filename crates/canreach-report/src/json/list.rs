@@ -93,13 +93,14 @@ impl List {
     }
 }
 
+impl Bind {
+    pub(super) fn of(bind: &crate::report::list::Bind) -> Self {
+        Self { address: bind.address.to_string(), device: bind.device.clone(), v6only: bind.v6only }
+    }
+}
+
 impl Listener {
     fn of(report: &ListReport, row: &ListenerRow) -> Self {
-        let bind = |bind: &crate::report::list::Bind| Bind {
-            address: bind.address.to_string(),
-            device: bind.device.clone(),
-            v6only: bind.v6only,
-        };
         let audience = |way: &crate::report::list::WayIn| Audience {
             via: way.via.clone().unwrap_or_else(|| "lo".to_owned()),
             to: way.to.to_string(),
@@ -109,7 +110,7 @@ impl Listener {
         Self {
             proto: row.proto.name().to_owned(),
             port: row.port,
-            binds: row.binds.iter().map(bind).collect(),
+            binds: row.binds.iter().map(Bind::of).collect(),
             netns: report.netns.clone(),
             process: Process::of(&row.program),
             reach: row.reach.slug().to_owned(),

@@ -3,6 +3,8 @@
 //! The types here and the snapshot are the only ones that leave the program. Their JSON Schemas are
 //! made from the types, so the two cannot differ.
 
+pub mod check;
+pub mod diff;
 pub mod ip;
 pub mod list;
 pub mod object;

@@ -3,7 +3,7 @@
 use schemars::{Schema, schema_for};
 
 /// The names that `schema` takes.
-pub const NAMES: [&str; 3] = ["ip", "list", "why"];
+pub const NAMES: [&str; 5] = ["check", "diff", "ip", "list", "why"];
 
 /// The schema of one kind of object; `None` for a name that is none.
 ///
@@ -12,6 +12,8 @@ pub const NAMES: [&str; 3] = ["ip", "list", "why"];
 #[must_use]
 pub fn schema(name: &str) -> Option<String> {
     let schema: Schema = match name {
+        "check" => schema_for!(super::check::Check),
+        "diff" => schema_for!(super::diff::Diff),
         "ip" => schema_for!(super::ip::Ip),
         "list" => schema_for!(super::list::List),
         "why" => schema_for!(super::why::Why),

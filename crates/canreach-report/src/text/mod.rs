@@ -1,5 +1,8 @@
 //! Reports as text for a terminal: 80 columns, colour only where asked for, nothing by colour alone.
 
+pub mod check;
+mod circle;
+pub mod diff;
 mod fix;
 pub mod ip;
 pub mod line;
