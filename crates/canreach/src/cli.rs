@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use canreach_engine::ask::{From, WhoError, ZonedAddress};
+use canreach_engine::expectation::{Expectation, PortRange};
 use canreach_snapshot::{Port, Proto};
 use clap::builder::Styles;
 use clap::error::ErrorKind;
@@ -23,18 +24,36 @@ Examples:
   canreach                       every server and who can connect
   canreach why 3000              can my colleague open port 3000?
   canreach why 22 --from 10.0.0.7
+  canreach check --only 'tcp/22 from lan'
   canreach --json | jq '.listeners[] | select(.reach != \"self\")'";
 
 const EXITS: &str = "\
 Exit codes:
-  0  yes, or something was shown
-  1  no or partly, or there is nothing to show
+  0  yes, or something was shown; check: the policy holds; diff: the same
+  1  no or partly, or there is nothing to show; check: it does not; diff: different
   2  the command line makes no sense
   3  can't tell
   4  an error of the operating system or of canreach itself
 
 Without a command, `canreach` lists servers, and `canreach 3000` is `canreach why 3000`.
 canreach never runs sudo, never changes this computer, and sends nothing to anyone.";
+
+const DIFF_HELP: &str = "\
+Examples:
+  canreach snapshot monday.json
+  canreach diff monday.json            what changed since then
+  canreach diff monday.json friday.json
+
+Exit codes: 0 the same people can reach the same servers, 1 they cannot, 3 can't tell.";
+
+const CHECK_HELP: &str = "\
+Examples:
+  canreach check policy.toml
+  canreach check --only 'tcp/22 from lan' --only 'tcp/443 from any'
+  canreach check --only 'tcp/5432 from 10.0.0.0/8' --port tcp/5432
+
+Exit codes: 0 the policy holds, 1 it does not, 3 can't tell.
+What a policy looks like: canreach explain policy";
 
 /// Who can connect to the servers on this computer, and why not
 #[derive(Debug, Parser)]
@@ -83,6 +102,10 @@ pub enum Command {
     Why(WhyArguments),
     /// Print the address to give to others
     Ip(IpArguments),
+    /// Compare who could connect then and now
+    Diff(DiffArguments),
+    /// Fail if anything is reachable from wider than a policy
+    Check(CheckArguments),
     /// The idea behind a code, an address or a term
     Explain(ExplainArguments),
     /// Save this machine's state to a file
@@ -131,6 +154,33 @@ pub struct IpArguments {
     pub all: bool,
 }
 
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_HELP)]
+pub struct DiffArguments {
+    /// The earlier state: a file that `canreach snapshot` saved (- is standard input)
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The later state; without one, this computer now
+    #[arg(value_name = "AFTER")]
+    pub after: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
+pub struct CheckArguments {
+    /// The policy: a TOML file (- is standard input)
+    #[arg(value_name = "POLICY", required_unless_present = "only", conflicts_with = "only")]
+    pub policy: Option<PathBuf>,
+    /// Who may reach what, and nobody else anything: PROTO/PORT from WHO [via LINK] [program NAME]
+    #[arg(long, value_name = "RULE", value_parser = str::parse::<Expectation>)]
+    pub only: Vec<Expectation>,
+    /// Look at the servers on these ports alone
+    #[arg(long, value_name = "PROTO/PORT", value_parser = str::parse::<PortRange>)]
+    pub port: Vec<PortRange>,
+}
+
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
@@ -177,9 +227,12 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, Exit> {
     Cli::try_parse_from(arguments).map_err(|error| {
         let shown =
             error.kind() == ErrorKind::DisplayHelp || error.kind() == ErrorKind::DisplayVersion;
-        let about_why = arguments.iter().any(|argument| argument == "why");
-        if error.kind() == ErrorKind::MissingRequiredArgument && about_why {
-            crate::output::error(&anyhow::anyhow!("{WHY_FORM}"));
+        let missing = error.kind() == ErrorKind::MissingRequiredArgument;
+        let form = FORMS
+            .iter()
+            .find(|(word, _)| missing && arguments.iter().any(|argument| argument == word));
+        if let Some((_, form)) = form {
+            crate::output::error(&anyhow::anyhow!("{form}"));
         } else {
             // A reader that went away has seen enough.
             let _ = error.print();
@@ -226,26 +279,25 @@ pub fn complete_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 /// The command line for advice such as "the same with sudo".
 #[must_use]
 pub fn as_typed(arguments: &[OsString]) -> String {
-    let plain = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_./:%,=+@".contains(&byte))
-    };
     let mut words = vec!["canreach".to_owned()];
     for argument in arguments.iter().skip(1) {
-        let text = argument.to_string_lossy();
-        words.push(if plain(&text) {
-            text.into_owned()
-        } else {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        });
+        words.push(quoted(&argument.to_string_lossy()));
     }
     // `list` is what one gets without a command.
     if words.get(1).is_some_and(|word| word == "list") {
         words.remove(1);
     }
     words.join(" ")
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:%,=+@".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// The command line's own description, for completions and the manual page.
@@ -255,6 +307,20 @@ pub fn description() -> clap::Command {
 }
 
 const WHY_FORM: &str = "why takes a port number, for example: canreach why 3000";
+
+/// The right form of commands that something was left out of.
+const FORMS: [(&str, &str); 3] = [
+    ("why", WHY_FORM),
+    (
+        "diff",
+        "diff takes a file that `canreach snapshot` saved, for example: canreach diff monday.json",
+    ),
+    (
+        "check",
+        "check takes a policy, for example: canreach check policy.toml, or: canreach check \
+               --only 'tcp/22 from lan'",
+    ),
+];
 
 /// Reads `3000`, `3000/tcp` or `53/udp`.
 fn port(text: &str) -> Result<(Proto, Port), String> {

@@ -9,13 +9,13 @@ use canreach_engine::ask::AskError;
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exit {
-    /// `why`: yes. Others: something was shown.
+    /// `why`, `check`: yes. `diff`: no difference. Others: something was shown.
     Yes,
-    /// `why`: no, or partly. Others: there is nothing to show.
+    /// `why`, `check`: no, or partly. `diff`: a difference. Others: there is nothing to show.
     No,
     /// What was typed makes no sense.
     Usage,
-    /// `why`: can't tell, also where the answer is probable.
+    /// `why`, `check`, `diff`: can't tell, also where the answer is probable.
     Unknown,
     /// An error of the operating system, or of canreach itself.
     Internal,

@@ -1,9 +1,8 @@
 //! The state that is asked: of this machine, or of a file.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use anyhow::Context;
 use canreach_collect::{NetnsChoice, Scope, SocketScope, collect};
 use canreach_snapshot::{Netns, Pid, Port, Snapshot};
 
@@ -45,14 +44,22 @@ impl Wanted {
 
 /// The namespace that the question is about.
 pub(crate) fn subject<'a>(snapshot: &'a Snapshot, global: &Global) -> anyhow::Result<&'a Netns> {
+    subject_of(snapshot, global.netns.as_deref().filter(|_| global.snapshot.is_some()))
+}
+
+/// The namespace of a file that has a name or number, or the one it was made for.
+pub(crate) fn subject_of<'a>(
+    snapshot: &'a Snapshot,
+    wanted: Option<&str>,
+) -> anyhow::Result<&'a Netns> {
     let first = || {
         snapshot.subject().ok_or_else(|| UsageError("the snapshot holds no namespace".to_owned()))
     };
-    let (Some(wanted), Some(_)) = (&global.netns, &global.snapshot) else { return Ok(first()?) };
+    let Some(wanted) = wanted else { return Ok(first()?) };
     let found = snapshot
         .namespaces
         .iter()
-        .find(|netns| netns.name.as_deref() == Some(wanted) || netns.id.0.to_string() == *wanted);
+        .find(|netns| netns.name.as_deref() == Some(wanted) || netns.id.0.to_string() == wanted);
     let names = || -> Vec<String> {
         let name = |netns: &Netns| netns.name.clone().unwrap_or_else(|| netns.id.0.to_string());
         snapshot.namespaces.iter().map(name).collect()
@@ -77,16 +84,33 @@ fn netns_choice(text: &str) -> NetnsChoice {
     }
 }
 
-fn from_file(path: &Path) -> anyhow::Result<Snapshot> {
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
-    let bytes = bytes.with_context(|| format!("read snapshot {}", path.display()))?;
+/// Reads a file that `snapshot` saved.
+pub(crate) fn from_file(path: &Path) -> anyhow::Result<Snapshot> {
+    let bytes = file_bytes("snapshot", path, u64::MAX)?;
     Snapshot::from_bytes(&bytes)
         .map_err(|error| UsageError(format!("{} cannot be asked: {error}", path.display())).into())
+}
+
+/// The bytes of a file that was named on the command line, or of standard input. That it is not there
+/// is a mistake of who typed it.
+pub(crate) fn file_bytes(what: &str, path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
+    };
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => {
+            let failed = format!("read {what} {}: {error}", path.display());
+            let mistyped = matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory
+            );
+            Err(if mistyped { UsageError(failed).into() } else { anyhow::anyhow!(failed) })
+        }
+    }
 }
 
 /// Connections of this machine whose near end has a port, and who holds them.

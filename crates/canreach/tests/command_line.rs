@@ -91,7 +91,7 @@ fn usage_errors_say_what_to_do() {
         (&["why", "22", "--to", "fe80::1%wlan0", "--via", "docker0"], "name one"),
         (&["why", "22", "--from", "10.0.0.1", "--to", "2001:db8::20"], "different families"),
         (&["explain", "bind-lopback"], "bind-loopback"),
-        (&["schema", "nothing"], "ip, list, why"),
+        (&["schema", "nothing"], "check, diff, ip, list, why"),
         (&["frobnicate"], "frobnicate"),
         (&["list", "--netns", "red"], "no namespace red"),
     ] {
@@ -124,7 +124,7 @@ fn files_that_are_no_snapshots() {
         assert!(stderr(&output).replace("\n       ", " ").contains(part), "{name}: {output:?}");
     }
     let output = run(&["--snapshot", directory.join("absent").to_str().expect("UTF-8")]);
-    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(stderr(&output).contains("No such file"), "{output:?}");
     std::fs::remove_dir_all(&directory).expect("remove the test files");
 }
@@ -193,7 +193,7 @@ fn help_names_every_command() {
     let help = stdout(&output);
     assert!(help.starts_with("Who can connect to the servers on this computer, and why not"));
     for command in
-        ["list", "why", "ip", "explain", "snapshot", "schema", "completions", "man", "Exit codes"]
+        ["list", "why", "ip", "diff", "check", "explain", "snapshot", "schema", "man", "Exit codes"]
     {
         assert!(help.contains(command), "{command}");
     }

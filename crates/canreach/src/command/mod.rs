@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
+mod check;
 mod completions;
+mod diff;
 mod dispatch;
 mod explain;
 mod ip;
