@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use canreach_snapshot::{ChainPolicy, Ifindex, NfHook};
+use canreach_snapshot::{Ifindex, NfHook};
 
 use crate::host::Host;
 use crate::host::ruleset::Hooked;
@@ -158,23 +158,12 @@ impl Evaluation<'_, '_, '_> {
             Hooked::Nft { table, chain, kind, policy } => {
                 self.kind = *kind;
                 let subject = NfSubject::NftPolicy { table: *table, chain: *chain };
-                let keeps = *policy == ChainPolicy::Accept || self.neutral.has(subject);
                 let mut passed = Vec::new();
                 for strand in open {
                     let (accepted, ended) = self.run_nft_base(*table, *chain, strand);
-                    for open in accepted {
+                    let kept = self.apply_policy(subject, *policy, ended);
+                    for open in accepted.into_iter().chain(kept) {
                         push_open(self.sets, &mut passed, open.set, open.view);
-                    }
-                    for open in ended {
-                        if keeps {
-                            push_open(self.sets, &mut passed, open.set, open.view);
-                        } else {
-                            self.stop(
-                                open.set,
-                                &open.view,
-                                NfStop { subject, reason: DropReason::FwDrop, answer: None },
-                            );
-                        }
                     }
                 }
                 passed

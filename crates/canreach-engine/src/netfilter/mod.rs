@@ -12,6 +12,7 @@ pub(crate) mod expr;
 pub(crate) mod header;
 pub(crate) mod hook;
 pub(crate) mod meta;
+pub(crate) mod nat;
 pub(crate) mod other;
 pub(crate) mod register;
 pub(crate) mod set;
@@ -19,3 +20,6 @@ pub(crate) mod statement;
 pub(crate) mod sweep;
 pub(crate) mod unknown;
 pub(crate) mod view;
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 //! *Reads:* nothing.
 //! *Not modelled:* fragments, IP options, extension headers: the packets asked about have none.
 
+use std::net::IpAddr;
+
 use canreach_snapshot::nft::expr::PayloadBase;
 use canreach_snapshot::{Family, Ifindex};
 
@@ -79,6 +81,8 @@ pub(crate) struct View {
     pub(crate) tproxy: Option<SocketIndex>,
     /// At output: something changed that makes the kernel route it again (`ip_route_me_harder`).
     pub(crate) reroute: bool,
+    /// The router it is sent to, at postrouting; `None` where that is the destination.
+    pub(crate) next_hop: Option<IpAddr>,
     /// `skb->priority`.
     pub(crate) priority: u32,
     /// The port of a bridge that it leaves by.
@@ -126,6 +130,7 @@ impl View {
             sender_uid: None,
             tproxy: None,
             reroute: false,
+            next_hop: None,
             priority: 0,
             physical_oif: None,
             rewritten: Vec::new(),
@@ -232,6 +237,18 @@ impl Connection {
         } else {
             // Not tracked: the next packet is the first that conntrack sees.
             Self::UNSEEN
+        }
+    }
+
+    /// For an error that is sent in place of an answer to a packet: rules that reject, and ICMP, give it
+    /// the packet's connection (`nf_conntrack_attach`). A RST of TCP itself has none of its own:
+    /// [`Self::detached`].
+    pub(crate) const fn rejecting(self) -> Self {
+        match self.tracking {
+            Tracking::New | Tracking::Established | Tracking::Related => {
+                Self { tracking: Tracking::Related, reply: !self.reply, ..self }
+            }
+            Tracking::None | Tracking::Untracked => Self::UNSEEN,
         }
     }
 

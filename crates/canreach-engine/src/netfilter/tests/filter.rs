@@ -1,0 +1,222 @@
+//! Filter chains.
+
+use super::*;
+
+#[track_caller]
+fn check(text: &str, sets: Vec<Set>, passed: &str) {
+    let mut seen = Bench::new(text, sets).input();
+    assert_eq!(seen.passed(), passed, "{text}");
+}
+
+#[test]
+fn rules_in_order() {
+    let head = "chain in input 0 drop\n";
+    for (rules, passed) in [
+        ("accept", "0.0.0.0/0"),
+        ("dport 80 accept", ""),
+        ("dport 22 accept", "0.0.0.0/0"),
+        ("saddr 10.0.0.0/8 accept", "10.0.0.0/8"),
+        ("saddr 10.0.0.0/9 drop \n saddr 10.0.0.0/8 accept", "10.128.0.0/9"),
+        ("!saddr 128.0.0.0/1 accept", "0.0.0.0/1"),
+        ("saddr 10.0.0.0/8 counter dport 22 accept", "10.0.0.0/8"),
+        ("saddr 10.0.0.0/8 \n saddr 11.0.0.0/8 accept", "11.0.0.0/8"),
+        ("iifname eth0 saddr 1.2.3.4 accept", "1.2.3.4/32"),
+        ("iifname eth* saddr 1.2.3.4 accept", "1.2.3.4/32"),
+        ("iifname eth saddr 1.2.3.4 accept", ""),
+        ("!iifname eth1 saddr 1.2.3.4 accept", "1.2.3.4/32"),
+        // Without a link its name is empty: the test does not end the rule.
+        ("!oifname eth1 saddr 1.2.3.4 accept", "1.2.3.4/32"),
+        ("flags 2/2 accept", "0.0.0.0/0"),
+        ("flags 2/22 accept", "0.0.0.0/0"),
+        ("flags 18/18 accept", ""),
+        ("saddr 10.0.0.3&255.255.255.251 accept", "10.0.0.3/32, 10.0.0.7/32"),
+        ("sport <1024 drop \n accept", "0.0.0.0/0 [(1024, 65535)]"),
+        ("sport 100-200 saddr 1.2.3.4 accept", "1.2.3.4/32 [(100, 200)]"),
+        // What only the sender decides, unless it holds for everyone.
+        ("ttl 0-255 accept", "0.0.0.0/0"),
+        ("ttl <64 accept \n ttl 64-255 accept", "0.0.0.0/0"),
+        ("ttl <64 saddr 10.0.0.0/8 accept", "? 10.0.0.0/8"),
+        ("ttl <64 saddr 10.0.0.0/8 accept \n saddr 10.0.0.0/9 accept", "10.0.0.0/9 ? 10.128.0.0/9"),
+        ("limit saddr 1.2.3.4 accept", "? 1.2.3.4/32"),
+        (
+            "saddr 1.2.3.4 limit drop \n saddr 1.2.3.4 limit drop \n accept",
+            "0.0.0.0/7, 2.0.0.0/7, 4.0.0.0/6, 8.0.0.0/5, 16.0.0.0/4, 32.0.0.0/3, 64.0.0.0/2, \
+          128.0.0.0/1",
+        ),
+    ] {
+        if rules.contains("limit drop") {
+            let mut seen = Bench::new(&format!("{head}{rules}"), Vec::new()).input();
+            assert!(seen.passed().ends_with("? 1.2.3.4/32"), "{}", seen.passed());
+            continue;
+        }
+        check(&format!("{head}{rules}"), Vec::new(), passed);
+    }
+}
+
+#[test]
+fn chains_call_each_other() {
+    let head = "chain in input 0 drop\n";
+    for (rules, passed) in [
+        (
+            "jump a \n saddr 2.0.0.0/8 accept \n chain a \n saddr 1.0.0.0/8 accept",
+            "1.0.0.0/8, 2.0.0.0/8",
+        ),
+        // The end of a chain that was gone to is the end of the base chain.
+        ("goto a \n saddr 2.0.0.0/8 accept \n chain a \n saddr 1.0.0.0/8 accept", "1.0.0.0/8"),
+        (
+            "jump a \n accept \n chain a \n saddr 0.0.0.0/1 goto b \n drop \n chain b \n return",
+            "0.0.0.0/1",
+        ),
+        ("saddr 0.0.0.0/1 return \n accept", "128.0.0.0/1"),
+        ("jump a \n accept \n chain a \n saddr 0.0.0.0/1 return \n drop", "0.0.0.0/1"),
+        // Marks that a chain sets are there when it returns.
+        ("saddr 0.0.0.0/1 jump a \n mark 7 accept \n chain a \n setmark 7", "0.0.0.0/1"),
+        // Also where the rest of the rule does not match.
+        ("setmark 7 dport 80 \n mark 7 accept", "0.0.0.0/0"),
+        (
+            "saddr 0.0.0.0/1 setmark 7 \n mark 7 saddr 1.0.0.0/8 accept \n mark 0 accept",
+            "1.0.0.0/8, 128.0.0.0/1",
+        ),
+        ("saddr 0.0.0.0/1 setmark 7 \n setmark 0 \n mark 0 accept", "0.0.0.0/0"),
+    ] {
+        check(&format!("{head}{rules}"), Vec::new(), passed);
+    }
+}
+
+#[test]
+fn each_chain_must_let_it_pass() {
+    let text = "chain a input -10 accept \n saddr 10.0.0.0/8 accept \n saddr 11.0.0.0/8 drop
+        chain b input 0 drop \n saddr 10.0.0.0/7 accept
+        chain c forward 0 drop";
+    let bench = Bench::new(text, Vec::new());
+    let mut seen = bench.input();
+    assert_eq!(seen.passed(), "10.0.0.0/8");
+    let by = NfSubject::NftRule { table: 0, chain: 1, rule: 0 };
+    assert_eq!(seen.result.passed[0].by, Some(by));
+    let policy = NfSubject::NftPolicy { table: 0, chain: 1 };
+    let drop = NfSubject::NftRule { table: 0, chain: 0, rule: 1 };
+    let subjects: Vec<_> = seen.stops().iter().map(|stop| stop.subject).collect();
+    assert_eq!(subjects, [drop, policy]);
+    // Without what stops them.
+    let neutral = Neutral([policy, drop].into());
+    let mut seen = Bench { neutral, ..bench }.input();
+    assert_eq!(seen.passed(), "0.0.0.0/0");
+}
+
+#[test]
+fn sets_and_maps() {
+    let head = "chain in input 0 drop\n";
+    let points = || vec![addresses("s", &["1.2.3.4", "1.2.3.5", "9.9.9.9"])];
+    check(&format!("{head} load saddr in s accept"), points(), "1.2.3.4/31, 9.9.9.9/32");
+    let all = addresses("s", &["0.0.0.0/1", "128.0.0.0/1"]);
+    check(&format!("{head} load saddr in s accept"), vec![all], "0.0.0.0/0");
+    let prefixes = || vec![addresses("s", &["10.0.0.0/8", "11.0.0.0/8", "255.0.0.0/8"])];
+    check(&format!("{head} load saddr in s accept"), prefixes(), "10.0.0.0/7, 255.0.0.0/8");
+    check(
+        &format!("{head} load saddr !in s drop \n accept"),
+        prefixes(),
+        "10.0.0.0/7, 255.0.0.0/8",
+    );
+    let map = || vec![addresses("s", &["10.0.0.0/8=accept", "11.0.0.0/8=jump:a", "*=goto:b"])];
+    let chains = "chain a \n saddr 11.0.0.0/9 accept \n chain b \n saddr 12.0.0.0/8 accept";
+    check(
+        &format!("{head} load saddr vmap s \n {chains}"),
+        map(),
+        "10.0.0.0/8, 11.0.0.0/9, 12.0.0.0/8",
+    );
+    let pairs = vec![pairs("s", &["10.0.0.0/8:22", "11.0.0.0/8:80", "12.0.0.0/8:20-30"])];
+    check(&format!("{head} load saddr.dport in s accept"), pairs, "10.0.0.0/8, 12.0.0.0/8");
+    // One of three, never a fourth.
+    let choice = vec![numbers("n", &[(0, "accept"), (1, "accept"), (2, "jump:a")])];
+    let text = format!("{head} numgen 3 vmap n \n chain a \n saddr 10.0.0.0/8 accept");
+    let mut seen = Bench::new(&text, choice).input();
+    assert!(seen.passed().starts_with("10.0.0.0/8 ? "), "{}", seen.passed());
+    assert_eq!(seen.reasons(), [UnknownReason::RandomChoice]);
+}
+
+#[test]
+fn pairs_of_source_and_port() {
+    let elements = ["10.0.0.0/8:1000-2000", "10.1.0.0/16:3000", "11.0.0.0/8:0-65535"];
+    check(
+        "chain in input 0 drop \n load saddr.sport in s accept",
+        vec![pairs("s", &elements)],
+        "11.0.0.0/8; 10.0.0.0/16, 10.2.0.0/15, 10.4.0.0/14, 10.8.0.0/13, 10.16.0.0/12, 10.32.0.0/11, \
+         10.64.0.0/10, 10.128.0.0/9 [(1000, 2000)]; 10.1.0.0/16 [(1000, 2000), (3000, 3000)]",
+    );
+}
+
+#[test]
+fn sets_that_packets_fill() {
+    // Read before it is written: what was in it counts.
+    let set = || vec![addresses("s", &["1.2.3.4"])];
+    let text = "chain in input 0 drop \n load saddr in s accept \n load saddr add s";
+    check(text, set(), "1.2.3.4/32");
+    let text =
+        "chain in input 0 drop \n saddr 10.0.0.0/8 load saddr add s \n load saddr in s accept";
+    let mut seen = Bench::new(text, set()).input();
+    assert_eq!(seen.passed(), "1.2.3.4/32 ? 10.0.0.0/8");
+    assert_eq!(seen.reasons(), [UnknownReason::EarlierPackets]);
+    let limit = canreach_snapshot::nft::Expr::Quota { bytes: 1, consumed: 0, invert: false };
+    let limited = vec![with_expr(addresses("s", &["5.5.5.5", "1.2.3.4"]), limit)];
+    let text = "chain in input 0 drop \n load saddr in s accept";
+    let mut seen = Bench::new(text, limited).input();
+    assert_eq!(seen.passed(), "5.5.5.5/32 ? 1.2.3.4/32");
+}
+
+#[test]
+fn what_is_sent_back() {
+    for (rule, answer) in
+        [("reject", Some(RejectAnswer::Icmp(3))), ("reset", Some(RejectAnswer::TcpReset))]
+    {
+        let text = format!("chain in input 0 accept \n saddr 10.0.0.0/8 {rule}");
+        let mut seen = Bench::new(&text, Vec::new()).input();
+        assert_eq!(seen.rejected(), "10.0.0.0/8");
+        assert_eq!(seen.stops()[0].answer, answer);
+    }
+}
+
+#[test]
+fn states_of_connections() {
+    let hooks = [NfHook::Prerouting, NfHook::Input];
+    for (text, passed) in [
+        // 8 is new, 2 established, 1 invalid, 64 untracked.
+        ("chain in input 0 drop \n ct 8 accept", "0.0.0.0/0"),
+        ("chain in input 0 drop \n ct 2 accept \n ct 8 saddr 10.0.0.0/8 accept", "10.0.0.0/8"),
+        ("chain in input 0 drop \n ct 1 accept", ""),
+        // Before conntrack has seen it, everything is invalid.
+        ("chain pre prerouting -300 accept \n ct 1 drop", ""),
+        (
+            "chain pre prerouting -300 accept \n saddr 10.0.0.0/8 notrack
+             chain in input 0 drop \n ct 64 accept",
+            "10.0.0.0/8",
+        ),
+    ] {
+        let mut seen = Bench::new(text, Vec::new()).run(Bench::syn(), &hooks);
+        assert_eq!(seen.passed(), passed, "{text}");
+    }
+    // Nothing hooks conntrack in, so nothing is tracked.
+    let text = "chain in input 0 drop \n accept";
+    let seen = Bench::new(text, Vec::new()).run(Bench::syn(), &hooks);
+    assert!(!seen.result.passed[0].view.connection.is_attached());
+}
+
+#[test]
+fn what_is_not_modelled_is_lost() {
+    let text = "chain in input 0 drop \n saddr 10.0.0.0/8 opaque accept \n saddr 11.0.0.0/8 accept";
+    let mut seen = Bench::new(text, Vec::new()).input();
+    assert_eq!(seen.passed(), "11.0.0.0/8");
+    assert_eq!(seen.reasons(), [UnknownReason::NotModelled]);
+}
+
+#[test]
+fn chains_that_fan_out_are_walked_once() {
+    // 16 levels of two jumps each would be 65,536 walks.
+    let mut text = "chain in input 0 drop \n jump c0 \n accept\n".to_owned();
+    for level in 0..14 {
+        let next = level + 1;
+        text.push_str(&format!("chain c{level} \n jump c{next} \n jump c{next} \n"));
+    }
+    text.push_str("chain c14 \n saddr 10.0.0.0/8 drop \n saddr 11.0.0.0/8");
+    let mut seen = Bench::new(&text, Vec::new()).input();
+    assert!(seen.passed().contains("11.0.0.0/8"));
+}
