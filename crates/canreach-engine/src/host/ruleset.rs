@@ -8,17 +8,19 @@ use std::sync::OnceLock;
 
 use canreach_snapshot::nft::expr::CtKey;
 use canreach_snapshot::nft::{self, Expr};
+use canreach_snapshot::xt::{self, MatchKind, TargetKind};
 use canreach_snapshot::{ChainKind, ChainPolicy, Family, Netns, NfFamily, NfHook};
 
 use crate::host::set_index::SetIndex;
+use crate::netfilter::chain::ChainId;
 use crate::netfilter::hook::HookPlace;
 use crate::packet::diagram::FixedMap;
 
 /// Something registered at a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hooked {
-    /// A base chain of nftables that is no NAT chain.
-    Nft { table: usize, chain: usize, kind: ChainKind, policy: ChainPolicy },
+    /// A base chain that is no NAT chain.
+    Chain { chain: ChainId, kind: ChainKind, policy: ChainPolicy },
     /// `nf_conntrack_in`.
     Track,
     /// `nf_confirm`.
@@ -29,9 +31,9 @@ pub(crate) enum Hooked {
 
 /// A NAT chain, which the NAT engine asks about new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NatChain {
-    /// Of nftables.
-    Nft { table: usize, chain: usize, policy: ChainPolicy },
+pub(crate) struct NatChain {
+    pub(crate) chain: ChainId,
+    pub(crate) policy: ChainPolicy,
 }
 
 /// Priorities of the kernel's own hooks (include/uapi/linux/netfilter_ipv4.h).
@@ -46,6 +48,12 @@ mod priority {
 #[derive(Debug, Default)]
 pub(crate) struct Rules<'a> {
     ruleset: Option<&'a nft::Ruleset>,
+    xt_tables: &'a [xt::Table],
+    xt_chains: Vec<FixedMap<&'a str, usize>>,
+    /// Sets of ipset that rules look something up in.
+    read_ipsets: BTreeSet<u16>,
+    /// Some set of ipset is a list of sets.
+    lists_ipsets: bool,
     tables: Vec<TableNames<'a>>,
     hooks: FixedMap<(Family, NfHook), Vec<Hooked>>,
     nat_chains: FixedMap<(Family, NfHook), Vec<NatChain>>,
@@ -75,8 +83,21 @@ impl<'a> Rules<'a> {
             read: BTreeSet::new(),
             indices: table.sets.iter().map(|_| OnceLock::new()).collect(),
         });
+        let xt_tables = netns.firewall.xt_tables.as_slice();
+        let xt_names = xt_tables
+            .iter()
+            .map(|table| first_of(table.chains.iter().map(|chain| chain.name.as_str())));
         let mut rules = Self {
             ruleset,
+            xt_tables,
+            xt_chains: xt_names.collect(),
+            read_ipsets: BTreeSet::new(),
+            lists_ipsets: netns
+                .firewall
+                .ipsets
+                .iter()
+                .flatten()
+                .any(|set| set.type_name.starts_with("list")),
             tables: names.collect(),
             hooks: FixedMap::default(),
             nat_chains: FixedMap::default(),
@@ -84,6 +105,7 @@ impl<'a> Rules<'a> {
             sets_labels: false,
         };
         rules.note_uses();
+        rules.note_xt_uses();
         rules.hook_all();
         rules
     }
@@ -108,10 +130,32 @@ impl<'a> Rules<'a> {
                         sees(table.family, family) && needs_conntrack(expr, family);
                 }
                 {
+                    if let Expr::Match(asked) = expr
+                        && let MatchKind::Set(reference) = &asked.kind
+                    {
+                        self.read_ipsets.insert(reference.index);
+                    }
                     if let Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } = expr {
                         names.read.extend(names.sets.get(set.as_str()));
                     }
                     self.sets_labels |= matches!(expr, Expr::CtSet { key: CtKey::Labels, .. });
+                }
+            }
+        }
+    }
+
+    fn note_xt_uses(&mut self) {
+        for table in self.xt_tables {
+            for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+                let needs = target_needs_conntrack(&rule.target)
+                    || rule.matches.iter().any(|asked| match_needs_conntrack(&asked.kind));
+                for family in Family::BOTH {
+                    self.tracks[slot(family)] |= needs && sees(table.family, family);
+                }
+                for asked in &rule.matches {
+                    if let MatchKind::Set(reference) = &asked.kind {
+                        self.read_ipsets.insert(reference.index);
+                    }
                 }
             }
         }
@@ -128,12 +172,32 @@ impl<'a> Rules<'a> {
                     continue;
                 }
                 let (kind, policy) = (base.kind, base.policy);
+                let chain = ChainId::Nft(table, chain);
                 if kind == ChainKind::Nat {
                     translates = true;
-                    nat.push((base.priority, base.hook, NatChain::Nft { table, chain, policy }));
+                    nat.push((base.priority, base.hook, NatChain { chain, policy }));
                 } else {
-                    let hooked = Hooked::Nft { table, chain, kind, policy };
+                    let hooked = Hooked::Chain { chain, kind, policy };
                     found.push((base.priority, base.hook, hooked));
+                }
+            }
+            for (table_index, table) in self.xt_tables.iter().enumerate() {
+                if !sees(table.family, family) {
+                    continue;
+                }
+                for (chain_index, chain) in table.chains.iter().enumerate() {
+                    let Some((hook, policy)) = chain.base else { continue };
+                    let chain = ChainId::Xt(table_index, chain_index);
+                    if table.name == "nat" {
+                        translates = true;
+                        let at = xt_priority(&table.name, hook);
+                        nat.push((at, hook, NatChain { chain, policy }));
+                    } else {
+                        let routes = table.name == "mangle" && hook == NfHook::Output;
+                        let kind = if routes { ChainKind::Route } else { ChainKind::Filter };
+                        let hooked = Hooked::Chain { chain, kind, policy };
+                        found.push((xt_priority(&table.name, hook), hook, hooked));
+                    }
                 }
             }
             // Among equals the most recently registered runs first.
@@ -183,6 +247,22 @@ impl<'a> Rules<'a> {
         self.ruleset?.tables.get(table)?.chains.get(chain)
     }
 
+    /// A chain of iptables-legacy.
+    pub(crate) fn xt_chain(&self, table: usize, chain: usize) -> Option<&'a xt::Chain> {
+        self.xt_tables.get(table)?.chains.get(chain)
+    }
+
+    /// The chain of a legacy table with this name.
+    pub(crate) fn xt_chain_named(&self, table: usize, name: &str) -> Option<usize> {
+        self.xt_chains.get(table)?.get(name).copied()
+    }
+
+    /// Whether rules look something up in a set of ipset, itself or by a list that it is in.
+    pub(crate) fn reads_ipset(&self, index: u16) -> bool {
+        // Lists hold sets by name: any of them may.
+        !self.read_ipsets.is_empty() && (self.read_ipsets.contains(&index) || self.lists_ipsets)
+    }
+
     /// The chain of a table with this name.
     pub(crate) fn nft_chain_named(&self, table: usize, name: &str) -> Option<usize> {
         self.tables.get(table)?.chains.get(name).copied()
@@ -222,6 +302,59 @@ impl<'a> Rules<'a> {
     }
 }
 
+/// Where a table of iptables-legacy hooks in (`xt_hook_ops_alloc`).
+fn xt_priority(table: &str, hook: NfHook) -> i32 {
+    match (table, hook) {
+        ("raw", _) => -300,
+        ("mangle", _) => -150,
+        ("nat", NfHook::Prerouting | NfHook::Output) => priority::NAT_DST,
+        ("nat", _) => priority::NAT_SRC,
+        ("security", _) => 50,
+        (_, _) => 0,
+    }
+}
+
+/// Whether a match of xtables makes conntrack hook in.
+const fn match_needs_conntrack(kind: &MatchKind) -> bool {
+    matches!(
+        kind,
+        MatchKind::Conntrack(_)
+            | MatchKind::State { .. }
+            | MatchKind::Connmark { .. }
+            | MatchKind::Connbytes { .. }
+            | MatchKind::Connlabel { .. }
+            | MatchKind::Connlimit { .. }
+            | MatchKind::Helper { .. }
+    )
+}
+
+/// Whether a target of xtables does.
+fn target_needs_conntrack(target: &xt::Target) -> bool {
+    match &target.kind {
+        TargetKind::Connmark { .. }
+        | TargetKind::Dnat(_)
+        | TargetKind::Snat(_)
+        | TargetKind::Masquerade(_)
+        | TargetKind::Redirect(_)
+        | TargetKind::Netmap(_)
+        | TargetKind::Ct { notrack: false, .. }
+        | TargetKind::Synproxy => true,
+        TargetKind::NoVerdict => target.name == "CONNSECMARK",
+        TargetKind::Ct { .. }
+        | TargetKind::Standard(_)
+        | TargetKind::Continue
+        | TargetKind::Error
+        | TargetKind::Reject { .. }
+        | TargetKind::Mark { .. }
+        | TargetKind::Tproxy { .. }
+        | TargetKind::Nfqueue { .. }
+        | TargetKind::Set { .. }
+        | TargetKind::Ttl { .. }
+        | TargetKind::Tos { .. }
+        | TargetKind::Opaque(_) => false,
+    }
+}
+
 /// Whether an expression makes conntrack hook in for a family (`nf_ct_netns_get`): also in chains that
 /// nothing jumps to, and in tables that are dormant.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the kernel names those that do")]
@@ -236,6 +369,8 @@ fn needs_conntrack(expr: &Expr, family: Family) -> bool {
         | Expr::Synproxy
         | Expr::FlowOffload { .. } => true,
         Expr::Nat { family: own, .. } => sees(*own, family),
+        Expr::Match(asked) => match_needs_conntrack(&asked.kind),
+        Expr::Target(target) => target_needs_conntrack(target),
         Expr::Dynset { exprs, .. } => exprs.iter().any(|expr| needs_conntrack(expr, family)),
         _ => false,
     }

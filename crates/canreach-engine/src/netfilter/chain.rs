@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use canreach_snapshot::ChainKind;
 use canreach_snapshot::nft::{self, expr::NfVerdict};
+use canreach_snapshot::xt;
 
 use crate::host::Host;
 use crate::netfilter::hook::{HookPlace, Neutral, NfLost, NfStop, Open, Strand, push_open};
@@ -41,8 +42,56 @@ pub(crate) struct Evaluation<'e, 'h, 'a> {
     /// Chains that are known to do nothing to some packets.
     /// The type of the base chain that runs.
     pub(crate) kind: ChainKind,
-    idle: HashSet<(usize, usize, PacketSet, Rc<View>), BuildHasherDefault<FixedHasher>>,
+    idle: HashSet<(ChainId, PacketSet, Rc<View>), BuildHasherDefault<FixedHasher>>,
     steps: u32,
+}
+
+/// A chain, by its place in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ChainId {
+    /// Of nftables: table and chain.
+    Nft(usize, usize),
+    /// Of iptables-legacy.
+    Xt(usize, usize),
+}
+
+/// The rules of a chain.
+#[derive(Debug, Clone, Copy)]
+enum Rules<'a> {
+    Nft(&'a [nft::Rule]),
+    Xt(&'a [xt::Rule]),
+}
+
+impl Rules<'_> {
+    const fn len(self) -> usize {
+        match self {
+            Self::Nft(rules) => rules.len(),
+            Self::Xt(rules) => rules.len(),
+        }
+    }
+}
+
+impl ChainId {
+    const fn table(self) -> usize {
+        match self {
+            Self::Nft(table, _) | Self::Xt(table, _) => table,
+        }
+    }
+
+    /// The policy of a base chain.
+    pub(crate) const fn policy(self) -> NfSubject {
+        match self {
+            Self::Nft(table, chain) => NfSubject::NftPolicy { table, chain },
+            Self::Xt(table, chain) => NfSubject::XtPolicy { table, chain },
+        }
+    }
+
+    const fn rule(self, rule: usize) -> NfSubject {
+        match self {
+            Self::Nft(table, chain) => NfSubject::NftRule { table, chain, rule },
+            Self::Xt(table, chain) => NfSubject::XtRule { table, chain, rule },
+        }
+    }
 }
 
 /// What came out of a chain, beside what was stopped.
@@ -156,35 +205,32 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
         Tester { sets: self.sets, unknowns: self.unknowns, subject }
     }
 
-    /// A base chain of nftables: packets that are accepted, and those its policy decides on.
-    pub(crate) fn run_nft_base(
-        &mut self,
-        table: usize,
-        chain: usize,
-        open: Open,
-    ) -> (Vec<Open>, Vec<Open>) {
+    /// A base chain: packets that are accepted, and those its policy decides on.
+    pub(crate) fn run_base(&mut self, chain: ChainId, open: Open) -> (Vec<Open>, Vec<Open>) {
         let mut result = ChainResult::default();
-        let ended = self.run_chain(table, chain, open, 0, &mut result.accepted);
+        let ended = self.run_chain(chain, open, 0, &mut result.accepted);
         (result.accepted, ended)
     }
 
     /// Runs a chain. Returns what reaches its end or returns from it.
     fn run_chain(
         &mut self,
-        table: usize,
-        chain: usize,
+        chain: ChainId,
         open: Open,
         depth: usize,
         accepted: &mut Vec<Open>,
     ) -> Vec<Open> {
-        let Some(rules) = self.host.ruleset().nft_chain(table, chain).map(|chain| &chain.rules)
-        else {
-            return vec![open];
+        let ruleset = self.host.ruleset();
+        let rules = match chain {
+            ChainId::Nft(table, chain) => {
+                ruleset.nft_chain(table, chain).map(|chain| Rules::Nft(&chain.rules))
+            }
+            ChainId::Xt(table, chain) => {
+                ruleset.xt_chain(table, chain).map(|chain| Rules::Xt(&chain.rules))
+            }
         };
-        if rules.is_empty() {
-            return vec![open];
-        }
-        let key = (table, chain, open.set, Rc::clone(&open.view));
+        let Some(rules) = rules.filter(|rules| rules.len() > 0) else { return vec![open] };
+        let key = (chain, open.set, Rc::clone(&open.view));
         if self.idle.contains(&key) {
             return vec![open];
         }
@@ -193,11 +239,11 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
             return vec![open];
         }
         let marks = (accepted.len(), self.stopped.len(), self.lost.len());
-        let ended = self.run_rules((table, chain), rules, open, depth, accepted);
+        let ended = self.run_rules(chain, rules, open, depth, accepted);
         let unmoved = marks == (accepted.len(), self.stopped.len(), self.lost.len());
         if let ([only], true) = (ended.as_slice(), unmoved)
-            && only.set == key.2
-            && only.view == key.3
+            && only.set == key.1
+            && only.view == key.2
         {
             self.idle.insert(key);
         }
@@ -206,8 +252,8 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
 
     fn run_rules(
         &mut self,
-        (table, chain): (usize, usize),
-        rules: &'a [nft::Rule],
+        chain: ChainId,
+        rules: Rules<'a>,
         open: Open,
         depth: usize,
         accepted: &mut Vec<Open>,
@@ -215,8 +261,8 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
         let mut waiting =
             vec![Waiting { base: open.set, gone: PacketSet::NONE, pieces: 0, view: open.view }];
         let mut ended: Vec<Open> = Vec::new();
-        for (rule_index, rule) in rules.iter().enumerate() {
-            let subject = NfSubject::NftRule { table, chain, rule: rule_index };
+        for index in 0..rules.len() {
+            let subject = chain.rule(index);
             if self.neutral.has(subject) {
                 continue;
             }
@@ -226,14 +272,14 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
                 if strand.base.is_empty() {
                     continue;
                 }
-                let result = self.run_rule(table, &rule.exprs, subject, strand);
+                let result = self.run_rule((chain.table(), subject), rules, index, strand);
                 for open in result.changed {
                     strand.take(self.sets, open.set);
                     push_open(self.sets, &mut added, open.set, open.view);
                 }
                 for (open, decision) in result.decided {
                     let back =
-                        self.decide((table, subject), open.clone(), decision, depth, accepted);
+                        self.decide((chain, subject), open.clone(), decision, depth, accepted);
                     let mut left = open.set;
                     for open in back.on {
                         if open.view == strand.view {
@@ -288,28 +334,22 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
 
     fn run_rule(
         &mut self,
-        table: usize,
-        exprs: &'a [nft::Expr],
-        subject: NfSubject,
+        at: (usize, NfSubject),
+        rules: Rules<'a>,
+        index: usize,
         strand: &Waiting,
     ) -> RuleResult {
         let mut result = RuleResult::default();
-        let mut open = vec![State {
+        let state = State {
             set: strand.base,
             view: Rc::clone(&strand.view),
             registers: Registers::default(),
             changed: false,
-        }];
-        for expr in exprs {
-            let mut next = Vec::with_capacity(1);
-            for state in open {
-                self.step((table, subject), expr, state, &mut next, &mut result);
-            }
-            open = next;
-            if open.is_empty() {
-                break;
-            }
-        }
+        };
+        let open = match rules {
+            Rules::Nft(rules) => self.run_exprs(at, &rules[index].exprs, state, &mut result),
+            Rules::Xt(rules) => self.xt_rule(at, &rules[index], state, &mut result),
+        };
         for state in open {
             if state.changed {
                 result.changed.push(Open { set: state.set, view: state.view });
@@ -328,10 +368,44 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
         result
     }
 
+    fn run_exprs(
+        &mut self,
+        at: (usize, NfSubject),
+        exprs: &'a [nft::Expr],
+        state: State,
+        result: &mut RuleResult,
+    ) -> Vec<State> {
+        let mut open = vec![state];
+        for expr in exprs {
+            let mut next = Vec::with_capacity(1);
+            for state in open {
+                self.step(at, expr, state, &mut next, result);
+            }
+            open = next;
+            if open.is_empty() {
+                break;
+            }
+        }
+        open
+    }
+
+    /// A chain of the same table.
+    fn named(&self, chain: ChainId, name: &str) -> Option<ChainId> {
+        let ruleset = self.host.ruleset();
+        match chain {
+            ChainId::Nft(table, _) => {
+                ruleset.nft_chain_named(table, name).map(|chain| ChainId::Nft(table, chain))
+            }
+            ChainId::Xt(table, _) => {
+                ruleset.xt_chain_named(table, name).map(|chain| ChainId::Xt(table, chain))
+            }
+        }
+    }
+
     /// Carries out how packets left a rule.
     fn decide(
         &mut self,
-        (table, subject): (usize, NfSubject),
+        (chain, subject): (ChainId, NfSubject),
         open: Open,
         decision: Decision,
         depth: usize,
@@ -371,14 +445,12 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
             }
             NfVerdict::Continue | NfVerdict::Break => back.on.push(open),
             NfVerdict::Return => back.ended.push(open),
-            NfVerdict::Jump(name) => match self.host.ruleset().nft_chain_named(table, &name) {
-                Some(chain) => back.on = self.run_chain(table, chain, open, depth + 1, accepted),
+            NfVerdict::Jump(name) => match self.named(chain, &name) {
+                Some(chain) => back.on = self.run_chain(chain, open, depth + 1, accepted),
                 None => self.lose(open, subject),
             },
-            NfVerdict::Goto(name) => match self.host.ruleset().nft_chain_named(table, &name) {
-                Some(chain) => {
-                    back.ended = self.run_chain(table, chain, open, depth + 1, accepted);
-                }
+            NfVerdict::Goto(name) => match self.named(chain, &name) {
+                Some(chain) => back.ended = self.run_chain(chain, open, depth + 1, accepted),
                 None => self.lose(open, subject),
             },
             NfVerdict::Other(_) => self.lose(open, subject),

@@ -73,7 +73,7 @@ impl View {
         let is = |value| Place::Byte(Byte::Is(value));
         match offset {
             0 => is(0x45),
-            1 => is(0),
+            1 => is(self.tos),
             2 | 3 => {
                 Place::Number { start: 2, bytes: 2, low: 20 + self.least_length(), high: 0xffff }
             }
@@ -93,7 +93,7 @@ impl View {
     fn ipv6_place(&self, offset: u32) -> Place {
         let is = |value| Place::Byte(Byte::Is(value));
         match offset {
-            0 => is(0x60),
+            0 => is(0x60 | (self.tos >> 4)),
             // The flow label has 20 bits.
             1..=3 => Place::Number { start: 1, bytes: 3, low: 0, high: 0xf_ffff },
             4 | 5 => Place::Number { start: 4, bytes: 2, low: self.least_length(), high: 0xffff },
@@ -142,6 +142,51 @@ impl View {
         }
     }
 
+    /// Changes a byte of a header; `false` where what comes of it cannot be said.
+    pub(crate) fn write_byte(&mut self, base: PayloadBase, at: u32, new: Byte) -> bool {
+        if let (PayloadBase::Network, 1, Family::Ipv6) = (base, at, self.family)
+            && let Byte::Of { mask: 0x0f, flip, .. } = new
+        {
+            self.tos = (self.tos & 0xf0) | (flip >> 4);
+            return true;
+        }
+        let Some(value) = new.known() else { return false };
+        let starts = match self.family {
+            Family::Ipv4 => (12, 16, 20),
+            Family::Ipv6 => (8, 24, 40),
+        };
+        match (base, at, self.family) {
+            (PayloadBase::Network, 1, Family::Ipv4) => self.tos = value,
+            (PayloadBase::Network, 0, Family::Ipv6) if value >> 4 == 6 => {
+                self.tos = (self.tos & 0x0f) | (value << 4);
+            }
+            (PayloadBase::Network, 8, Family::Ipv4) | (PayloadBase::Network, 7, Family::Ipv6) => {
+                self.rewrite(base, at, value);
+            }
+            (PayloadBase::Network, at, _) if (starts.0..starts.1).contains(&at) => {
+                return set_byte(&mut self.source, starts.1 - 1 - at, value);
+            }
+            (PayloadBase::Network, at, _) if (starts.1..starts.2).contains(&at) => {
+                return set_byte(&mut self.destination, starts.2 - 1 - at, value);
+            }
+            (PayloadBase::Transport, 0 | 1, _) => {
+                return set_byte(&mut self.source_port, 1 - at, value);
+            }
+            (PayloadBase::Transport, 2 | 3, _) => {
+                return set_byte(&mut self.destination_port, 3 - at, value);
+            }
+            (PayloadBase::Transport, 13, _) if self.protocol == TCP => self.tcp_flags = value,
+            (PayloadBase::Transport, 14.., _) if self.protocol == TCP => {
+                self.rewrite(base, at, value);
+            }
+            (PayloadBase::Transport, 6.., _) if self.protocol == UDP => {
+                self.rewrite(base, at, value);
+            }
+            (_, _, _) => return false,
+        }
+        true
+    }
+
     /// A SYN names the size of its segments.
     pub(crate) fn has_mss(&self) -> bool {
         self.protocol == TCP && matches!(self.turn, Turn::First | Turn::Answer)
@@ -154,6 +199,14 @@ impl View {
             _ => 8,
         }
     }
+}
+
+/// Changes a byte of an address or port that is known.
+const fn set_byte(part: &mut Part, below: u32, value: u8) -> bool {
+    let Part::Is(known) = part else { return false };
+    let shift = 8 * below;
+    *part = Part::Is((*known & !(0xff << shift)) | ((value as u128) << shift));
+    true
 }
 
 /// Loads bytes of the packet. `Err` where they may be missing: the variable says whether they are
@@ -227,6 +280,10 @@ fn number_byte(
         // One bit, which stands at 0x40.
         (PayloadBase::Network, 6, Family::Ipv4, _) => {
             Byte::Of { field, shift: -6, mask: 0xff, flip: 0 }
+        }
+        // The lower half of the traffic class stands before the flow label.
+        (PayloadBase::Network, 1, Family::Ipv6, _) if index == 0 => {
+            Byte::Of { field, shift, mask: 0x0f, flip: view.tos << 4 }
         }
         // Four bits, which stand at 0xf0.
         (PayloadBase::Transport, 12, _, TCP) => Byte::Of { field, shift: -4, mask: 0xff, flip: 0 },

@@ -155,13 +155,12 @@ impl Evaluation<'_, '_, '_> {
             Hooked::Track => self.each(open, track),
             Hooked::Confirm => self.each(open, confirm),
             Hooked::Translate { source } => self.translate_all(*source, open),
-            Hooked::Nft { table, chain, kind, policy } => {
+            Hooked::Chain { chain, kind, policy } => {
                 self.kind = *kind;
-                let subject = NfSubject::NftPolicy { table: *table, chain: *chain };
                 let mut passed = Vec::new();
                 for strand in open {
-                    let (accepted, ended) = self.run_nft_base(*table, *chain, strand);
-                    let kept = self.apply_policy(subject, *policy, ended);
+                    let (accepted, ended) = self.run_base(*chain, strand);
+                    let kept = self.apply_policy(chain.policy(), *policy, ended);
                     for open in accepted.into_iter().chain(kept) {
                         push_open(self.sets, &mut passed, open.set, open.view);
                     }

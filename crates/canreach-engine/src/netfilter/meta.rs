@@ -3,12 +3,12 @@
 //! *Kernel:* `nft_meta_get_eval` (net/netfilter/nft_meta.c). Without a link, indices are 0 and names empty:
 //! these do not end the rule. Left out: realms, secmarks, classes of control groups.
 
-use canreach_snapshot::nft::expr::MetaKey;
+use canreach_snapshot::nft::expr::{MetaKey, PayloadBase};
 use canreach_snapshot::{Family, Ifindex, Link, LinkKind};
 
 use crate::netfilter::chain::Evaluation;
 use crate::netfilter::expr::Value;
-use crate::netfilter::unknown::{Cause, Sameness};
+use crate::netfilter::unknown::{Cause, Sameness, Variable};
 use crate::netfilter::view::{PacketType, View};
 use crate::{NfSubject, UnknownReason};
 
@@ -54,15 +54,7 @@ impl Evaluation<'_, '_, '_> {
                     Value::Unknown(UnknownReason::NotModelled)
                 }
             }
-            MetaKey::Len => {
-                let (low, high) = match view.family {
-                    Family::Ipv4 => (20 + view.least_length(), 0xffff),
-                    Family::Ipv6 => (40 + view.least_length(), 40 + 0xffff),
-                };
-                let same = Sameness::Packet(view.turn, "length".to_owned());
-                let cause = cause(UnknownReason::PacketDetails);
-                Value::Number(self.unknowns.same(same, cause, low, high), 4)
-            }
+            MetaKey::Len => Value::Number(self.length(subject, view), 4),
             // Packets asked about come as they are, not out of IPsec.
             MetaKey::Secpath => Value::known(&[0]),
             MetaKey::Cpu => {
@@ -88,6 +80,22 @@ impl Evaluation<'_, '_, '_> {
             | MetaKey::BriBroute
             | MetaKey::BriIifhwaddr
             | MetaKey::Other(_) => Value::Unknown(UnknownReason::NotModelled),
+        }
+    }
+
+    /// How long the packet is, from its network header on.
+    pub(crate) fn length(&mut self, subject: NfSubject, view: &View) -> Variable {
+        let cause = Cause { reason: UnknownReason::PacketDetails, subject: Some(subject) };
+        match view.family {
+            // The same number as in the header.
+            Family::Ipv4 => {
+                let same = Sameness::Header(view.turn, PayloadBase::Network, 2);
+                self.unknowns.same(same, cause, 20 + view.least_length(), 0xffff)
+            }
+            Family::Ipv6 => {
+                let same = Sameness::Packet(view.turn, "length".to_owned());
+                self.unknowns.same(same, cause, 40 + view.least_length(), 40 + 0xffff)
+            }
         }
     }
 

@@ -9,17 +9,21 @@
 pub(crate) mod chain;
 pub(crate) mod conntrack;
 pub(crate) mod expr;
+pub(crate) mod fib;
 pub(crate) mod header;
 pub(crate) mod hook;
+pub(crate) mod ipset;
 pub(crate) mod meta;
 pub(crate) mod nat;
-pub(crate) mod other;
 pub(crate) mod register;
 pub(crate) mod set;
+pub(crate) mod socket;
 pub(crate) mod statement;
 pub(crate) mod sweep;
 pub(crate) mod unknown;
 pub(crate) mod view;
+pub(crate) mod xt_match;
+pub(crate) mod xt_target;
 
 #[cfg(test)]
 mod tests;

@@ -427,15 +427,10 @@ impl<'a> Evaluation<'_, '_, 'a> {
 
     /// One NAT chain: packets it does not stop.
     fn run_nat_chain(&mut self, chain: &NatChain, strand: Open) -> Vec<Open> {
-        match chain {
-            NatChain::Nft { table, chain, policy } => {
-                self.kind = canreach_snapshot::ChainKind::Nat;
-                let subject = NfSubject::NftPolicy { table: *table, chain: *chain };
-                let (mut passed, ended) = self.run_nft_base(*table, *chain, strand);
-                passed.extend(self.apply_policy(subject, *policy, ended));
-                passed
-            }
-        }
+        self.kind = canreach_snapshot::ChainKind::Nat;
+        let (mut passed, ended) = self.run_base(chain.chain, strand);
+        passed.extend(self.apply_policy(chain.chain.policy(), chain.policy, ended));
+        passed
     }
 
     /// `nf_nat_packet`: gives a packet the addresses its connection was given.

@@ -64,6 +64,18 @@ impl Byte {
         self.and(!bits).xor(bits)
     }
 
+    /// The value, if the field has this one.
+    pub(crate) fn with(self, of: Field, value: u128) -> Option<u8> {
+        match self {
+            Self::Of { field, shift, mask, flip } if field == of => {
+                let by = u32::from(shift.unsigned_abs());
+                let moved = if shift >= 0 { value >> by } else { value << by };
+                Some((moved as u8 & mask) ^ flip)
+            }
+            other => other.known(),
+        }
+    }
+
     /// The value, where it is known.
     pub(crate) const fn known(self) -> Option<u8> {
         match self {

@@ -1,16 +1,22 @@
 //! Statements: expressions that do something. They act as they are reached, whether the rule matches in
 //! the end or not.
 
+use std::rc::Rc;
+
 use canreach_snapshot::nft::Expr;
 use canreach_snapshot::nft::expr::{MetaKey, NfVerdict, PayloadBase, Register};
-use canreach_snapshot::{ChainKind, Family, NfHook};
+use canreach_snapshot::{ChainKind, NfHook};
 
 use crate::UnknownReason;
 use crate::netfilter::chain::{Decision, Evaluation, State};
 use crate::netfilter::expr::{At, Sink, rejection};
-use crate::netfilter::header::TCP;
+use crate::netfilter::header::{self, TCP};
 use crate::netfilter::register::Byte;
-use crate::netfilter::view::{PacketType, Part, Tracking};
+use crate::netfilter::view::{PacketType, Tracking};
+use crate::packet::field::Field;
+
+/// The most values of a mark that are followed.
+const MAX_MARKS: u128 = 64;
 
 /// `NFT_OBJECT_*`.
 mod object {
@@ -38,12 +44,12 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 let verdict = NfVerdict::Queue { number: *number, bypass: *bypass };
                 sink.decide(state, Decision::Verdict(verdict));
             }
-            Expr::MetaSet { sreg, key } => self.meta_set(at, *sreg, *key, state, sink),
+            Expr::MetaSet { sreg, key } => self.meta_set(*sreg, *key, state, sink),
             Expr::CtSet { sreg, key, direction } => {
                 self.ct_set(at, *sreg, (*key, *direction), state, sink);
             }
             Expr::PayloadSet { sreg, base, offset, len } => {
-                self.payload_set(*sreg, *base, (*offset, *len), state, sink);
+                self.payload_set(at, *sreg, *base, (*offset, *len), state, sink);
             }
             Expr::Notrack => {
                 if state.view.connection.tracking == Tracking::None {
@@ -91,7 +97,6 @@ impl<'a> Evaluation<'_, '_, 'a> {
     /// `nft_meta_set_eval`.
     fn meta_set(
         &mut self,
-        at: At,
         register: Register,
         key: MetaKey,
         mut state: State,
@@ -99,16 +104,8 @@ impl<'a> Evaluation<'_, '_, 'a> {
     ) {
         match key {
             MetaKey::Mark => match state.registers.number(register) {
-                Some(mark) => {
-                    let reroutes = self.reroutes(at, mark != state.view.mark);
-                    if mark != state.view.mark {
-                        state.change(|view| {
-                            view.mark = mark;
-                            view.reroute |= reroutes;
-                        });
-                    }
-                }
-                None => return self.split_mark(at, register, state, sink),
+                Some(mark) => return self.set_mark(mark, state, sink),
+                None => return self.split_mark(register, state, sink),
             },
             MetaKey::Priority => match state.registers.number(register) {
                 Some(priority) => {
@@ -141,82 +138,63 @@ impl<'a> Evaluation<'_, '_, 'a> {
         sink.go_on(state);
     }
 
-    /// A mark that follows from something unknown or from the source: one value each, if they are few.
-    fn split_mark(&mut self, _at: At, _register: Register, state: State, sink: &mut Sink<'_>) {
-        sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
-    }
-
-    /// Whether a change makes the packet be routed again: in chains of type route at output
-    /// (`nf_route_table_hook4`), as far as this chain is one.
-    pub(crate) fn reroutes(&self, _at: At, changed: bool) -> bool {
-        changed && self.place.hook == NfHook::Output && self.kind == ChainKind::Route
+    /// A mark that nobody knows. Only a choice among few values can be followed.
+    fn split_mark(&mut self, register: Register, state: State, sink: &mut Sink<'_>) {
+        let bytes = state.registers.bytes(register, 4).to_vec();
+        let field = bytes.iter().find_map(|byte| match byte {
+            Byte::Of { field: Field::Unknown(number), .. } => Some(*number),
+            Byte::Of { .. } | Byte::Is(_) | Byte::Unknown => None,
+        });
+        let few = field.map(|number| self.unknowns.variable(number));
+        let Some(variable) = few.filter(|variable| variable.high - variable.low < MAX_MARKS) else {
+            return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
+        };
+        for value in variable.low..=variable.high {
+            let mark: Option<Vec<u8>> = bytes
+                .iter()
+                .map(|byte| byte.with(Field::Unknown(variable.number), value))
+                .collect();
+            let mark = mark.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+            let of_value = variable.within(self.sets, &[(value, value)]);
+            let set = self.sets.and(state.set, of_value);
+            let state = State { set, ..state.clone() };
+            match mark {
+                Some(mark) => self.set_mark(mark, state, sink),
+                None => sink.decide(state, Decision::Lost(UnknownReason::NotModelled)),
+            }
+        }
     }
 
     /// `nft_payload_set_eval`.
     fn payload_set(
         &mut self,
+        at: At,
         register: Register,
         base: PayloadBase,
-        (offset, length): (u32, u32),
+        range: (u32, u32),
         mut state: State,
         sink: &mut Sink<'_>,
     ) {
-        let bytes = state.registers.bytes(register, length as usize);
-        let known: Option<Vec<u8>> = bytes.iter().map(|byte| byte.known()).collect();
-        let Some(known) = known else {
+        let new = state.registers.bytes(register, range.1 as usize).to_vec();
+        let old = header::load(&state.view, self.unknowns, at.1, base, range).bytes;
+        let mut view = state.view.as_ref().clone();
+        let mut known = true;
+        for ((new, old), place) in new.iter().zip(&old).zip(range.0..) {
+            // What is written back as it was changes nothing.
+            known &= new == old || view.write_byte(base, place, *new);
+        }
+        if !known {
             return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
-        };
-        let value = known.iter().fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
-        let addresses = match state.view.family {
-            Family::Ipv4 => [12, 16],
-            Family::Ipv6 => [8, 24],
-        };
-        let size = u32::from(state.view.family.bits() / 8);
-        let touches = |start: u32, size: u32| offset < start + size && start < offset + length;
-        let in_addresses = base == PayloadBase::Network
-            && (addresses.iter().any(|start| touches(*start, size)) || offset >= addresses[1]);
-        let in_ports = base == PayloadBase::Transport && touches(0, 4);
-        let flags = base == PayloadBase::Transport && state.view.protocol == TCP && touches(12, 2);
-        let protocol = base == PayloadBase::Network
-            && match state.view.family {
-                Family::Ipv4 => touches(9, 1) || touches(0, 1) || touches(6, 2),
-                Family::Ipv6 => touches(6, 1) || touches(0, 1),
-            };
-        let reroutes = self.place.hook == NfHook::Output && self.kind == ChainKind::Route;
-        match (base, offset, length) {
-            (PayloadBase::Network, at, len) if len == size && at == addresses[0] => {
-                state.change(|view| {
-                    view.source = Part::Is(value);
-                    view.reroute |= reroutes;
-                });
-            }
-            (PayloadBase::Network, at, len) if len == size && at == addresses[1] => {
-                state.change(|view| {
-                    view.destination = Part::Is(value);
-                    view.reroute |= reroutes;
-                });
-            }
-            (PayloadBase::Transport, 0, 2) => {
-                state.change(|view| view.source_port = Part::Is(value));
-            }
-            (PayloadBase::Transport, 2, 2) => {
-                state.change(|view| view.destination_port = Part::Is(value));
-            }
-            (PayloadBase::Transport, 13, 1) if state.view.protocol == TCP => {
-                state.change(|view| view.tcp_flags = value as u8);
-            }
-            _ if in_addresses || in_ports || flags || protocol => {
-                return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
-            }
-            _ => state.change(|view| {
-                for (index, byte) in known.iter().enumerate() {
-                    let place = offset + index as u32;
-                    view.rewritten.retain(|(b, at, _)| (*b, *at) != (base, place));
-                    view.rewritten.push((base, place, *byte));
-                }
-                view.rewritten.sort_unstable_by_key(|(base, at, _)| (*base as u32, *at));
-                view.reroute |= reroutes && base == PayloadBase::Network && offset <= 1;
-            }),
+        }
+        if view != *state.view {
+            // `nf_route_table_hook4` looks at addresses, marks and TOS.
+            let routes = self.place.hook == NfHook::Output && self.kind == ChainKind::Route;
+            let old = &state.view;
+            view.reroute |= routes
+                && (old.source, old.destination, old.tos)
+                    != (view.source, view.destination, view.tos);
+            state.view = Rc::new(view);
+            state.changed = true;
         }
         sink.go_on(state);
     }
@@ -249,7 +227,4 @@ impl<'a> Evaluation<'_, '_, 'a> {
             (_, _) => sink.decide(state, Decision::Lost(UnknownReason::NotModelled)),
         }
     }
-
-    /// Bytes of which none is known.
-    pub(crate) const UNKNOWN: [Byte; 16] = [Byte::Unknown; 16];
 }

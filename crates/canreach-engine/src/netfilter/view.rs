@@ -85,6 +85,8 @@ pub(crate) struct View {
     pub(crate) next_hop: Option<IpAddr>,
     /// `skb->priority`.
     pub(crate) priority: u32,
+    /// The TOS byte, or the traffic class.
+    pub(crate) tos: u8,
     /// The port of a bridge that it leaves by.
     pub(crate) physical_oif: Option<Ifindex>,
     /// Bytes of the headers that rules changed, other than addresses and ports: base, offset, value.
@@ -132,10 +134,18 @@ impl View {
             reroute: false,
             next_hop: None,
             priority: 0,
+            tos: 0,
             physical_oif: None,
             rewritten: Vec::new(),
             filled_sets: Vec::new(),
         }
+    }
+
+    /// Changes a byte of a header.
+    pub(crate) fn rewrite(&mut self, base: PayloadBase, at: u32, value: u8) {
+        self.rewritten.retain(|(b, place, _)| (*b, *place) != (base, at));
+        self.rewritten.push((base, at, value));
+        self.rewritten.sort_unstable_by_key(|(base, at, _)| (*base as u32, *at));
     }
 
     /// Addresses and ports as they are now.

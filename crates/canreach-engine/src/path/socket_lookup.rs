@@ -16,9 +16,9 @@ use canreach_snapshot::{
 use crate::AddressSet;
 use crate::host::Host;
 use crate::host::sockets::receive_address;
+use crate::packet::diagram::Diagram;
 use crate::packet::packet_set::PacketSet;
 use crate::path::hook::gap_doubts;
-use crate::path::sets::Sets;
 use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, UnknownReason};
 
 /// What a lookup is asked beside the packet's source.
@@ -56,7 +56,7 @@ type Peer = (IpAddr, Option<Port>);
 /// Looks up the sockets for every source and source port.
 pub(crate) fn look_up_sockets(
     host: &Host<'_>,
-    sets: &mut Sets,
+    sets: &mut Diagram,
     query: &SocketQuery,
 ) -> SocketPartition {
     let sockets = &host.netns().sockets;

@@ -52,8 +52,8 @@ pub(crate) fn link(index: u32, name: &str) -> Link {
 
 impl Bench {
     pub(crate) fn of(ruleset: Ruleset) -> Self {
-        let mut netns = Netns::default();
-        netns.links = vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")];
+        let links = vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")];
+        let mut netns = Netns { links, ..Netns::default() };
         netns.firewall.nft = Some(ruleset);
         Self { netns, neutral: Neutral::default() }
     }
