@@ -4,6 +4,8 @@
 //! living machine can show are allowed: a socket bound to a link that is gone, a process that ended,
 //! a policy rule for a link that never was, a neighbour heard on a link that came up meanwhile.
 
+mod ruleset;
+
 use std::collections::BTreeMap;
 
 use crate::link::LOOPBACK_IFINDEX;
@@ -80,6 +82,21 @@ pub enum Contradiction {
     /// Connected without a peer, or the other way around.
     #[error("only a connected socket has a peer, and it always has one")]
     SocketPeer,
+    /// Two tables, or two chains or sets of a table, with one name.
+    #[error("the name `{0}` is taken by an earlier one")]
+    DuplicateRulesName(String),
+    /// A jump to a chain that is not in the table.
+    #[error("it has no chain `{0}`, and a rule goes there")]
+    NoSuchChain(String),
+    /// A reference to a set that is not in the table.
+    #[error("it has no set `{0}`, and a rule looks there")]
+    NoSuchSet(String),
+    /// A register behind the last.
+    #[error("there is no register {0}")]
+    NoSuchRegister(u8),
+    /// Jumps that lead round, or deeper than the kernel allows, or to a base chain.
+    #[error("jumps to chain `{0}` lead round, or too deep, or to where packets enter")]
+    JumpLoop(String),
 }
 
 const fn state_name(state: SocketState) -> &'static str {
@@ -122,7 +139,8 @@ impl Netns {
         each("nexthops", &self.nexthops, |nexthop| links.check(nexthop.ifindex))?;
         each("policy_rules", &self.policy_rules, check_policy_rule)?;
         check_rule_order(&self.policy_rules)?;
-        each("sockets", &self.sockets, check_socket)
+        each("sockets", &self.sockets, check_socket)?;
+        self.firewall.nft.as_ref().map_or(Ok(()), ruleset::check)
     }
 }
 

@@ -1,7 +1,9 @@
 use super::*;
+use crate::nft::expr::{NfVerdict, Register};
+use crate::nft::{BaseChain, Chain, Expr, Handle, Rule, Ruleset, Table};
 use crate::{
-    AddressFlags, Cookie, Gap, GapReason, LinkFlags, LinkKind, NextHop, NextHopFlags, OperState,
-    Port, RouteProtocol, RouteType, Scope, TableId,
+    AddressFlags, ChainKind, ChainPolicy, Cookie, Gap, GapReason, LinkFlags, LinkKind, NextHop,
+    NextHopFlags, NfFamily, NfHook, OperState, Port, RouteProtocol, RouteType, Scope, TableId,
 };
 
 fn link(ifindex: u32, name: &str, master: Option<u32>) -> Link {
@@ -252,6 +254,86 @@ fn sockets_are_in_a_state_their_protocol_has() {
     check("sockets", 1, Contradiction::SocketPeer, |netns| {
         netns.sockets[1].state = SocketState::Connected;
     });
+}
+
+/// A table with an empty base chain `in` and an empty chain `other`.
+fn table() -> Table {
+    let chain = |name: &str, base| Chain {
+        name: name.to_owned(),
+        handle: Handle(1),
+        base,
+        rules: Vec::new(),
+    };
+    let base = BaseChain {
+        hook: NfHook::Input,
+        priority: 0,
+        kind: ChainKind::Filter,
+        policy: ChainPolicy::Accept,
+        devices: Vec::new(),
+    };
+    Table {
+        family: NfFamily::Inet,
+        name: "filter".to_owned(),
+        handle: Handle(1),
+        dormant: false,
+        chains: vec![chain("in", Some(base)), chain("other", None)],
+        sets: Vec::new(),
+        objects: Vec::new(),
+        flowtables: Vec::new(),
+    }
+}
+
+#[track_caller]
+fn check_table(contradiction: Contradiction, change: impl Fn(&mut Table)) {
+    let expected = |table| {
+        let mut netns = valid();
+        netns.firewall.nft = Some(Ruleset { generation: None, tables: vec![table] });
+        netns.validate()
+    };
+    let mut changed = table();
+    assert_eq!(expected(changed.clone()), Ok(()));
+    change(&mut changed);
+    let list = "firewall.nft.tables";
+    assert_eq!(
+        expected(changed),
+        Err(Inconsistency { namespace: 0, list, position: 0, contradiction })
+    );
+}
+
+fn add(table: &mut Table, chain: usize, expr: Expr) {
+    let rule = Rule { handle: Handle(2), exprs: vec![expr], comment: None };
+    table.chains[chain].rules.push(rule);
+}
+
+#[test]
+fn rules_lead_somewhere_and_come_to_an_end() {
+    let jump = |chain: &str| Expr::Verdict(NfVerdict::Jump(chain.to_owned()));
+    let goto = |chain: &str| Expr::Verdict(NfVerdict::Goto(chain.to_owned()));
+    let name = |name: &str| name.to_owned();
+    check_table(Contradiction::NoSuchChain(name("gone")), |it| add(it, 1, goto("gone")));
+    let lookup = |sreg| Expr::Lookup {
+        set: name("gone"),
+        sreg: Register(sreg),
+        dreg: None,
+        verdict: false,
+        invert: false,
+    };
+    check_table(Contradiction::NoSuchSet(name("gone")), |it| add(it, 1, lookup(0)));
+    check_table(Contradiction::NoSuchRegister(16), |it| add(it, 1, lookup(16)));
+    check_table(Contradiction::JumpLoop(name("in")), |it| add(it, 0, jump("in")));
+    check_table(Contradiction::JumpLoop(name("other")), |it| {
+        add(it, 1, goto("other"));
+        add(it, 0, jump("other"));
+    });
+    check_table(Contradiction::DuplicateRulesName(name("other")), |it| {
+        it.chains.push(it.chains[1].clone());
+    });
+    // A circle that nothing leads to is the kernel's business.
+    let mut table = table();
+    add(&mut table, 1, jump("other"));
+    let mut netns = valid();
+    netns.firewall.nft = Some(Ruleset { generation: None, tables: vec![table] });
+    assert_eq!(netns.validate(), Ok(()));
 }
 
 #[test]
