@@ -202,6 +202,7 @@ fn read_filters(netns: &mut Netns, rtnetlink: Option<&mut NetlinkSocket>, wanted
     if wanted {
         bpf::read(netns, rtnetlink);
         netns.firewall = firewall::presence::read(&mut netns.gaps);
+        netns.firewall.hook_list = firewall::presence::read_hooks(&netns.links);
         return;
     }
     netns.bpf.clear();

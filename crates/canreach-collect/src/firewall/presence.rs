@@ -1,13 +1,13 @@
 //! Which packet filters are loaded, and what stands in for that where it cannot be read.
 
 use canreach_snapshot::nft::Ruleset;
-use canreach_snapshot::{Family, Firewall, Gap, GapReason, GapSubject};
+use canreach_snapshot::{Family, Firewall, Gap, GapReason, GapSubject, HookEntry, Link};
 
 use super::{ipset, legacy};
 use crate::error::ReadError;
 use crate::kernel_module::{KernelModules, Presence};
-use crate::netlink::nft;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
+use crate::netlink::{hook_list, nft};
 
 /// What sends packets elsewhere: nftables writes addresses by itself (`ip daddr set`), all of NAT is
 /// in the second, transparent proxies in the next two; the others hand packets to programs, balance
@@ -39,6 +39,16 @@ pub(crate) fn read(gaps: &mut Vec<Gap>) -> Firewall {
         firewall.cannot_redirect = REWRITERS.iter().all(|module| absent(module));
     }
     firewall
+}
+
+/// Reads what is registered at the hooks. `None` where the kernel does not say: asking must not load
+/// the module, so it has to be there.
+pub(crate) fn read_hooks(links: &[Link]) -> Option<Vec<HookEntry>> {
+    if KernelModules::default().presence("nfnetlink_hook") != Presence::Present {
+        return None;
+    }
+    let mut nfnetlink = NetlinkSocket::open(NetlinkFamily::Netfilter).ok()?;
+    hook_list::read(&mut nfnetlink, links.iter().map(|link| link.name.as_str())).ok()
 }
 
 fn read_nft(firewall: &mut Firewall, modules: &KernelModules, gaps: &mut Vec<Gap>) {

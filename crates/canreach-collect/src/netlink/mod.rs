@@ -13,6 +13,7 @@ pub mod datagram;
 pub mod message;
 
 pub(crate) mod address;
+pub(crate) mod hook_list;
 pub mod ipset;
 pub(crate) mod link;
 pub(crate) mod neighbor;

@@ -56,7 +56,7 @@ fn decode_base(fields: &Fields<'_>, family: NfFamily) -> Result<Option<BaseChain
 }
 
 /// Hooks are numbered within their family.
-const fn hook(family: NfFamily, number: u32) -> Option<NfHook> {
+pub(crate) const fn hook(family: NfFamily, number: u32) -> Option<NfHook> {
     Some(match (family, number) {
         (NfFamily::Netdev, 0) | (NfFamily::Inet, 5) => NfHook::Ingress,
         (NfFamily::Netdev, 1) => NfHook::Egress,

@@ -19,5 +19,7 @@ pub use expr::decode as decode_expr;
 pub use part::Part;
 pub use ruleset::assemble;
 
-pub(crate) use part::decode;
+pub(crate) use chain::hook;
+pub(crate) use field::Fields;
+pub(crate) use part::{decode, family, family_number};
 pub(crate) use ruleset::{hooked_chains, read};

@@ -39,7 +39,7 @@ pub enum Part {
 }
 
 /// `NFPROTO_*` of include/uapi/linux/netfilter.h. nftables has no tables of others.
-pub(super) const fn family(number: u8) -> Option<NfFamily> {
+pub(crate) const fn family(number: u8) -> Option<NfFamily> {
     Some(match number {
         1 => NfFamily::Inet,
         2 => NfFamily::Ip,
@@ -52,7 +52,7 @@ pub(super) const fn family(number: u8) -> Option<NfFamily> {
 }
 
 /// The other way around.
-pub(super) const fn family_number(family: NfFamily) -> u8 {
+pub(crate) const fn family_number(family: NfFamily) -> u8 {
     match family {
         NfFamily::Inet => 1,
         NfFamily::Ip => 2,
