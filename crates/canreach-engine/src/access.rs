@@ -5,10 +5,12 @@
 //! that another program takes does not reach it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use canreach_snapshot::{Family, GapSubject, Netns, Port, Proto, SocketState};
 
 use crate::audience::{Inquiry, WayIn};
+use crate::link_role::is_link_local;
 use crate::{
     AddressSet, Answer, Blocker, Doubt, DoubtEffect, DropReason, Group, Outcome, SocketIndex,
     Stage, Step, Subject, UnknownReason,
@@ -180,10 +182,17 @@ pub fn added_by_nobody(part: &Part, way: &WayIn, ways: &[&WayAccess]) -> Address
     let elsewhere = part.doubts.iter().any(|doubt| doubt.reason == UnknownReason::ReplyElsewhere);
     let others = ways.iter().filter(|other| {
         let counts = other.way.via == way.via || elsewhere;
-        counts && other.way.via.is_some() && Family::of(other.way.to) == family
+        counts && other.way.via.is_some() && carries_as_far(other.way.to, way.to)
     });
     let certain = others.fold(none, |sum, other| sum.union(&other.at_least(Access::Yes)));
     part.sources.intersection(&certain)
+}
+
+/// Whether getting in at one address says that the same sources are in at another. No router sends on
+/// what is for a link-local address: who gets in there is a neighbour, and with the same source
+/// somebody else may be behind a router.
+pub(crate) fn carries_as_far(one: IpAddr, other: IpAddr) -> bool {
+    Family::of(one) == Family::of(other) && (!is_link_local(one) || is_link_local(other))
 }
 
 /// What could not be read without which servers or ways in may be missing: positions in

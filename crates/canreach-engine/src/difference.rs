@@ -15,8 +15,8 @@ use canreach_snapshot::{Family, GapSubject, Prefix};
 pub use cause::{Cause, Deciding, Reason};
 
 use crate::access::{
-    Access, Part, ProgramName, Server, WayAccess, added_by_nobody, blind_spots, servers, unsettled,
-    way_to, ways_here,
+    Access, Part, ProgramName, Server, WayAccess, added_by_nobody, blind_spots, carries_as_far,
+    servers, unsettled, way_to, ways_here,
 };
 use crate::audience::{How, Inquiry, Reach, WayIn};
 use crate::link_role::LinkRole;
@@ -377,7 +377,7 @@ impl Setting<'_, '_, '_> {
         let by_same_link = self.outside.iter().filter(|other| {
             compared.key.via.is_some()
                 && other.key.via == compared.key.via
-                && Family::of(other.key.to) == family
+                && carries_as_far(other.key.to, compared.key.to)
         });
         by_same_link.fold(none, |sum, other| {
             let reached = if wider {

@@ -1,9 +1,13 @@
 //! Policies against the saved machines: who is outside, and what cannot be told.
 
-use canreach_engine::Host;
-use canreach_engine::access::{Server, servers};
+use std::net::IpAddr;
+
+use canreach_engine::access::{Access, Server, servers, unsettled, ways_to};
+use canreach_engine::audience::Inquiry;
 use canreach_engine::expectation::{Expectation, Holds, Judgement, Outside, Policy, judge};
+use canreach_engine::{Host, UnknownReason};
 use canreach_snapshot::{Gap, GapReason, GapSubject, Netns, Port, Proto, Snapshot};
+use proptest::proptest;
 
 fn machine(name: &str) -> Snapshot {
     let path = format!("{}/../../fixtures/snapshots/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -146,4 +150,44 @@ fn a_rule_for_a_program_is_for_that_program() {
     assert_eq!(holds(&|_, _| None), Holds::Unknown, "it may be sshd");
     assert_eq!(holds(&|server, _| (server.port == Port(22)).then_some(true)), Holds::Unknown);
     assert_eq!(holds(&|server, _| Some(server.port == Port(22))), Holds::No);
+}
+
+/// Who gets in at a link-local address is a neighbour. That says nothing of who has the same source
+/// behind a router, and dials another address.
+#[test]
+fn neighbours_do_not_vouch_for_those_behind_a_router() {
+    let mut snapshot = machine("laptop");
+    let netns = &mut snapshot.namespaces[0];
+    netns.sockets.retain(|socket| socket.port == Port(22) && socket.address.is_ipv6());
+    let judgement = judged(netns, &["tcp/22 from lan, containers"], &|_, _| Some(true));
+    assert_eq!(judgement.holds(), Holds::No);
+    for outside in &judgement.findings[0].outside {
+        let IpAddr::V6(to) = outside.way.to else { panic!("{}", outside.way.to) };
+        assert!(!to.is_unicast_link_local(), "only neighbours dial {to}");
+    }
+    let hosts = Host::resolve(netns);
+    let mut inquiry = Inquiry::new(&hosts);
+    let server = &servers(netns, &|_| None)[0];
+    let mut ways = ways_to(&mut inquiry, server);
+    // At the global addresses it cannot be told, say for a rate limit.
+    for access in &mut ways {
+        let IpAddr::V6(to) = access.way.to else { continue };
+        for part in access.parts.iter_mut().filter(|_| !to.is_unicast_link_local()) {
+            if part.access == Access::Yes {
+                (part.access, part.reason) = (Access::Probable, Some(UnknownReason::RateLimit));
+            }
+        }
+    }
+    let found = unsettled(&ways.iter().collect::<Vec<_>>());
+    let global = |to: IpAddr| matches!(to, IpAddr::V6(to) if !to.is_unicast_link_local());
+    assert!(found.iter().any(|(way, _)| global(ways[*way].way.to)), "the doubt stays");
+}
+
+proptest! {
+    /// Whatever is written there, reading it ends.
+    #[test]
+    fn no_policy_panics(text in "[\\[\\]allow porfmvi=\"/*,\n0-9.:#%{}'-]{0,120}") {
+        let _ = Policy::from_toml(&text);
+        let _ = text.parse::<Expectation>();
+    }
 }
