@@ -137,15 +137,12 @@ impl<'a> Walk<'a> {
         let leaves_by = |device: &String| {
             self.netns.link_named(device).is_some_and(|link| links.contains(&link.ifindex))
         };
-        let egress = self.netns.firewall.chains.iter().filter(|chain| {
-            let on_link = match (chain.family, chain.hook) {
-                (NfFamily::Bridge, NfHook::Output | NfHook::Postrouting) => {
-                    links.iter().any(|link| self.is_bridge(*link))
-                }
-                (_, NfHook::Egress) => chain.devices.iter().any(leaves_by),
-                (_, _) => false,
-            };
-            on_link && !chain.is_idle()
+        let egress = self.unread_chains().filter(|chain| match (chain.family, chain.hook) {
+            (NfFamily::Bridge, NfHook::Output | NfHook::Postrouting) => {
+                links.iter().any(|link| self.is_bridge(*link))
+            }
+            (_, NfHook::Egress) => chain.devices.iter().any(leaves_by),
+            (_, _) => false,
         });
         for _ in 0..egress.count() {
             self.doubt(UnknownReason::NotModelled, MayStop);

@@ -18,18 +18,36 @@ use super::table::{FibError, Flow};
 use super::walk::{Stop, Walk};
 use crate::{DropReason, SocketIndex, Stage, TheySee};
 
+/// What connect(2) decided.
+struct Connected {
+    arrived: Arrived,
+    /// The link that the packet is sent by.
+    device: Ifindex,
+    /// It comes back in on this machine.
+    stays: bool,
+}
+
 impl Walk<'_> {
     /// The stages for a client of this machine.
     pub(super) fn leave_and_return(&mut self, uid: u32) -> Result<Vec<SocketIndex>, Stop> {
         self.connect_hooks();
         self.route_gaps();
-        let (mut arrived, device) = self.connect(uid)?;
+        let Connected { mut arrived, device, stays } = self.connect(uid)?;
         self.client.source = arrived.source;
         self.client.destination = arrived.destination;
         self.hooks(Stage::Output);
         let mut skb = self.first_skb(self.client);
         skb.owner = Owner::Client(uid);
-        let out = match self.leave(&mut skb, &arrived, device)? {
+        let left = if stays {
+            self.leave(&mut skb, &arrived, device)?
+        } else {
+            let there = self.leave(&mut skb, &arrived, device);
+            // Only rules can turn it round.
+            let turned = there.ok().flatten();
+            let away = Stop { reason: DropReason::NotLocal, they_see: None };
+            Some(turned.ok_or(away)?)
+        };
+        let out = match left {
             Some(looped) => {
                 arrived = looped.0;
                 looped.1
@@ -97,9 +115,10 @@ impl Walk<'_> {
     }
 
     /// Where connect(2) leads, and the link the packet loops through.
-    fn connect(&mut self, uid: u32) -> Result<(Arrived, Ifindex), Stop> {
+    fn connect(&mut self, uid: u32) -> Result<Connected, Stop> {
         if self.packet.destination.is_multicast() {
-            return self.connect_to_group(uid).map(|arrived| (arrived, LOOPBACK_IFINDEX));
+            let to_lo = |arrived| Connected { arrived, device: LOOPBACK_IFINDEX, stays: true };
+            return self.connect_to_group(uid).map(to_lo);
         }
         match self.family() {
             Family::Ipv4 => self.ip_route_connect(uid),
@@ -146,7 +165,7 @@ impl Walk<'_> {
     }
 
     /// `ip_route_connect`: the first lookup chooses the source, the second one uses it.
-    fn ip_route_connect(&mut self, uid: u32) -> Result<(Arrived, Ifindex), Stop> {
+    fn ip_route_connect(&mut self, uid: u32) -> Result<Connected, Stop> {
         let bound = Some(self.packet.source).filter(|source| !source.is_unspecified());
         let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
         let (destination, source) = if self.packet.destination.is_unspecified() {
@@ -160,7 +179,18 @@ impl Walk<'_> {
             (destination, bound.or_else(|| self.chosen_source(&way, destination)))
         };
         let way = self.connect_way(&self.connect_flow(uid, destination, source))?;
-        Ok(self.looped(&way, destination, source.unwrap_or(destination)))
+        Ok(self.connected(&way, destination, source.unwrap_or(destination)))
+    }
+
+    /// Where the route of a packet leads: back in, or away.
+    fn connected(&self, way: &WayOut, destination: IpAddr, source: IpAddr) -> Connected {
+        if self.stays(way) {
+            let (arrived, device) = self.looped(way, destination, source);
+            return Connected { arrived, device, stays: true };
+        }
+        let link = way.links.first().copied();
+        let arrived = self.arrived(destination, source, link, false);
+        Connected { device: arrived.dif, arrived, stays: false }
     }
 
     /// The packet on its way through `lo`, or through the VRF that stands for it.
@@ -185,14 +215,11 @@ impl Walk<'_> {
         })
     }
 
-    /// The last lookup, and the error it ends with unless the address is this machine's.
+    /// The last lookup, and the error it may end with.
     fn connect_way(&mut self, flow: &Flow) -> Result<WayOut, Stop> {
         let way = self.connect_route(flow)?;
         if way.kind == RouteType::Broadcast {
             return Err(self.refused_broadcast());
-        }
-        if !self.stays(&way) {
-            return Err(Stop { reason: DropReason::NotLocal, they_see: None });
         }
         Ok(way)
     }
@@ -221,7 +248,7 @@ impl Walk<'_> {
 
     /// `tcp_v6_connect` and `ip6_dst_lookup_tail`: a route first, then a source for it; without a
     /// route the source comes first, and another lookup with it.
-    fn ip6_connect(&mut self, uid: u32) -> Result<(Arrived, Ifindex), Stop> {
+    fn ip6_connect(&mut self, uid: u32) -> Result<Connected, Stop> {
         let loopback = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
         let dialled = Some(self.packet.destination).filter(|to| !to.is_unspecified());
         let destination = dialled.unwrap_or(loopback);
@@ -250,13 +277,15 @@ impl Walk<'_> {
         match answer {
             Err(NoWayOut::Fib(error)) => Err(refused(error)),
             Err(NoWayOut::Source) => Err(refused(FibError::NoRoute)),
-            Ok(way) if self.stays(&way) => {
-                if way.kind == RouteType::Anycast && self.packet.proto == Proto::Tcp {
+            Ok(way) => {
+                if self.stays(&way)
+                    && way.kind == RouteType::Anycast
+                    && self.packet.proto == Proto::Tcp
+                {
                     return Err(self.silent(DropReason::AnycastDestination));
                 }
-                Ok(self.looped(&way, destination, source))
+                Ok(self.connected(&way, destination, source))
             }
-            Ok(_) => Err(Stop { reason: DropReason::NotLocal, they_see: None }),
         }
     }
 }

@@ -298,6 +298,10 @@ impl Walk<'_> {
         index: SocketIndex,
         socket: &Socket,
     ) -> Result<Vec<Ifindex>, Stop> {
+        if self.is_stolen_datagram(arrived, socket) {
+            self.doubt(UnknownReason::ReplyAddress, DoubtEffect::MayStop);
+            return Ok(Vec::new());
+        }
         let flow = self.reply_flow(arrived, socket);
         let transparent = socket.transparent == Some(true);
         let (way, sources) = match self.reply_way(&flow, transparent) {
@@ -330,6 +334,16 @@ impl Walk<'_> {
         }
         self.exchange(arrived, index, &flow, &way)?;
         Ok(way.links)
+    }
+
+    /// A datagram that TPROXY gave to a socket bound elsewhere: whether its program answers from the
+    /// address dialled cannot be told.
+    fn is_stolen_datagram(&self, arrived: &Arrived, socket: &Socket) -> bool {
+        let stolen = self.current.as_ref().is_some_and(|skb| skb.stolen.is_some());
+        let address = socket.address.to_canonical();
+        let elsewhere = (!address.is_unspecified() && address != arrived.destination)
+            || socket.port != self.packet.destination_port;
+        self.packet.proto == Proto::Udp && stolen && elsewhere
     }
 
     /// The answer past the hooks, and of TCP the client's ACK.
@@ -457,7 +471,11 @@ impl Walk<'_> {
         }
         let wildcard = socket.address.to_canonical().is_unspecified();
         Flow {
-            source: Some(arrived.destination).filter(|_| tcp || !wildcard),
+            source: if tcp {
+                Some(arrived.destination)
+            } else {
+                Some(socket.address.to_canonical()).filter(|_| !wildcard)
+            },
             oif,
             mark: self.request_mark(socket),
             uid: socket.uid,

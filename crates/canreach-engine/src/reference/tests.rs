@@ -78,7 +78,7 @@ fn address(device: Ifindex, text: &str) -> Address {
 }
 
 /// `lo` and `eth0` with an address and a default route of each family.
-fn host() -> Netns {
+pub(super) fn host() -> Netns {
     let lo = Ifindex(1);
     let (local, main) = (TableId::LOCAL, TableId::MAIN);
     Netns {
@@ -123,7 +123,7 @@ fn default_rules(family: Family) -> Vec<canreach_snapshot::PolicyRule> {
     vec![rule(0, TableId::LOCAL), rule(32766, TableId::MAIN)]
 }
 
-fn listener(proto: Proto, text: &str) -> Socket {
+pub(super) fn listener(proto: Proto, text: &str) -> Socket {
     let address: IpAddr = text.parse().expect(text);
     Socket {
         proto,
@@ -149,7 +149,7 @@ fn listener(proto: Proto, text: &str) -> Socket {
     }
 }
 
-fn packet(proto: Proto, from: &str, to: &str) -> Packet {
+pub(super) fn packet(proto: Proto, from: &str, to: &str) -> Packet {
     Packet {
         proto,
         source: from.parse().expect(from),

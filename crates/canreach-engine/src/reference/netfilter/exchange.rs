@@ -28,6 +28,9 @@ pub(in crate::reference) enum Rejection {
     Unreachable(u8),
 }
 
+/// The most ports of a bridge that are tried one by one.
+const MAX_PORTS: usize = 16;
+
 /// `RTN_UNICAST` and `RTN_LOCAL`.
 const SENDABLE: [u32; 2] = [1, 2];
 
@@ -152,9 +155,10 @@ impl Walk<'_> {
             self.nf_hook(skb, &netdev(port))?;
         }
         if self.link(link).is_some_and(|link| link.kind == LinkKind::Bridge) {
-            let iif = Some(port).filter(|port| *port != link);
-            if iif.is_none() {
-                self.doubt_port_chains(link);
+            let iif = Some(port).filter(|port| *port != link).or_else(|| self.some_port(link));
+            if let Some(port) = iif.filter(|_| port == link) {
+                skb.port = Some(port);
+                self.nf_hook(skb, &netdev(port))?;
             }
             for hook in [NfHook::Prerouting, NfHook::Input] {
                 self.nf_hook(skb, &Place { family: NfFamily::Bridge, hook, iif, oif: None })?;
@@ -163,18 +167,35 @@ impl Walk<'_> {
         self.nf_hook(skb, &netdev(link))
     }
 
-    /// Chains of the ports of a bridge, while it is not known which port a frame comes in by.
-    fn doubt_port_chains(&mut self, bridge: Ifindex) {
-        let ports = self.netns.links.iter().filter(|link| link.master == Some(bridge));
-        let names: Vec<&str> = ports.map(|link| link.name.as_str()).collect();
+    /// The port of a bridge that a frame comes in by: where that is not known, and rules may ask for
+    /// it, each of them.
+    fn some_port(&mut self, bridge: Ifindex) -> Option<Ifindex> {
+        let ports: Vec<Ifindex> = self
+            .netns
+            .links
+            .iter()
+            .filter(|link| link.master == Some(bridge))
+            .map(|link| link.ifindex)
+            .collect();
+        let (last, others) = ports.split_last()?;
         let mut chains = self.netns.firewall.nft.iter().flat_map(|ruleset| ruleset.hooked());
-        let on_port = chains.any(|(.., base)| {
-            base.hook == NfHook::Ingress
-                && base.devices.iter().any(|device| names.contains(&device.as_str()))
+        let asked_for = chains.any(|(_, _, table, _, base)| {
+            let of_port = |link: &Ifindex| {
+                self.link(*link).is_some_and(|link| base.devices.contains(&link.name))
+            };
+            table.family == NfFamily::Bridge
+                || (base.hook == NfHook::Ingress && ports.iter().any(of_port))
         });
-        if on_port {
-            self.doubt(UnknownReason::NotModelled, DoubtEffect::MayRedirect);
+        if !asked_for || others.is_empty() {
+            return Some(*last);
         }
+        if ports.len() > MAX_PORTS {
+            self.doubt(UnknownReason::LimitReached, DoubtEffect::MayRedirect);
+        }
+        let is_it = |port: &&Ifindex| {
+            self.forks.decide(UnknownReason::NotModelled, Some(format!("comes by port {port:?}")))
+        };
+        Some(*others.iter().take(MAX_PORTS).find(is_it).unwrap_or(last))
     }
 
     /// Everything registered for the packet's family at a hook of IP.

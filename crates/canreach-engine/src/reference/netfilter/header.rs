@@ -160,6 +160,15 @@ impl Header {
         self
     }
 
+    /// The length of a TCP header: of 20 bytes at least, and 24 with the option MSS.
+    fn at_least(self, least: u8) -> Self {
+        let mut header = self.unknown(&[0xf0], "doff");
+        if let Some(last) = header.value.0.last_mut() {
+            last.least = least;
+        }
+        header
+    }
+
     /// A field of which the bits under the mask are not known; the others are 0.
     fn unknown(mut self, mask: &[u8], name: &str) -> Self {
         let name = self.turn.clone() + name;
@@ -224,7 +233,7 @@ fn transport_header(skb: &Skb) -> Value {
             header
                 .known(&ports)
                 .unknown(&[0xff; 8], "sequence")
-                .unknown(&[0xf0], "doff")
+                .at_least(if skb.tcp_flags & super::skb::SYN == 0 { 0x50 } else { 0x60 })
                 .known(&[skb.tcp_flags])
                 .unknown(&[0xff; 6], "window")
                 .value
@@ -240,6 +249,13 @@ fn transport_header(skb: &Skb) -> Value {
             header.unknown(&[0xff; 6], "checksum").value
         }
     }
+}
+
+/// All that is known of the packet, from its network header on.
+pub(super) fn packet_bytes(skb: &Skb) -> Value {
+    let mut bytes = network_header(skb);
+    bytes.0.extend(transport_header(skb).0);
+    bytes
 }
 
 /// `nft_exthdr_eval`.

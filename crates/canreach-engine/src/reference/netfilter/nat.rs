@@ -215,8 +215,9 @@ impl Walk<'_> {
             Some((first, last)) => {
                 let keeps = (first..=last).contains(port) && range.flags & RANDOM_PORT == 0;
                 if !keeps {
+                    // A destination gets the first port, unless it is to be drawn.
                     *port = first;
-                    at_random |= first != last;
+                    at_random |= first != last && (source || range.flags & RANDOM_PORT != 0);
                 }
             }
             // Only a source port is drawn without a range.

@@ -80,12 +80,14 @@ pub(in crate::reference) struct Byte {
     pub(in crate::reference) value: u8,
     /// Which bits are known.
     pub(in crate::reference) known: u8,
+    /// The least it can be.
+    pub(in crate::reference) least: u8,
     pub(in crate::reference) origin: Option<Origin>,
 }
 
 impl Byte {
     pub(in crate::reference) const fn of(value: u8) -> Self {
-        Self { value, known: u8::MAX, origin: None }
+        Self { value, known: u8::MAX, least: value, origin: None }
     }
 }
 
@@ -109,6 +111,7 @@ impl Value {
         let byte = |(at, mask): (usize, &u8)| Byte {
             value: 0,
             known: !mask,
+            least: 0,
             origin: (*mask != 0).then(|| origin(at)),
         };
         Self(mask.iter().enumerate().map(byte).collect())
@@ -148,7 +151,9 @@ impl Value {
     /// Whether these bytes are those, as far as they go.
     pub(in crate::reference) fn is(&self, other: &[u8]) -> Tri {
         let pairs = || self.0.iter().zip(other);
-        if pairs().any(|(own, other)| (own.value ^ other) & own.known != 0) {
+        let differs =
+            |(own, other): (&Byte, &u8)| (own.value ^ other) & own.known != 0 || *other < own.least;
+        if pairs().any(differs) {
             return Tri::No;
         }
         if pairs().all(|(own, _)| own.known == u8::MAX) {
@@ -159,7 +164,7 @@ impl Value {
 
     /// `memcmp` below 0.
     pub(in crate::reference) fn is_below(&self, other: &[u8]) -> Tri {
-        let least: Vec<u8> = self.0.iter().map(|byte| byte.value).collect();
+        let least: Vec<u8> = self.0.iter().map(|byte| byte.least).collect();
         let most: Vec<u8> = self.0.iter().map(|byte| byte.value | !byte.known).collect();
         let len = other.len().min(least.len());
         if most[..len] < other[..len] {
@@ -173,7 +178,7 @@ impl Value {
 
     /// `memcmp` above 0.
     pub(in crate::reference) fn is_above(&self, other: &[u8]) -> Tri {
-        let least: Vec<u8> = self.0.iter().map(|byte| byte.value).collect();
+        let least: Vec<u8> = self.0.iter().map(|byte| byte.least).collect();
         let most: Vec<u8> = self.0.iter().map(|byte| byte.value | !byte.known).collect();
         let len = other.len().min(least.len());
         if least[..len] > other[..len] {
@@ -199,8 +204,8 @@ impl Value {
 
     /// Within a closed range.
     pub(in crate::reference) fn is_within(&self, from: &[u8], to: &[u8]) -> Tri {
-        let below = self.is_below(from).inverted_if(true);
-        below.and(self.is_above(to).inverted_if(true))
+        let from_on = self.is_below(from).inverted_if(true);
+        from_on.and(self.is_above(to).inverted_if(true))
     }
 
     /// Combines with another value bit by bit. `both` says what two bits give, and which of the
@@ -216,7 +221,14 @@ impl Value {
                     Rc::from(format!("{name}{what}{low:02x}/{high:02x}"))
                 }),
             });
-            Byte { value: value & known, known, origin }
+            // What keeps all unknown bits keeps the least they can be.
+            let keeps = known == one.known && other.known == u8::MAX;
+            let least = match what {
+                "&" if keeps => one.least & other.value,
+                "|" | "^" if keeps && other.value == 0 => one.least,
+                _ => value & known,
+            };
+            Byte { value: value & known, known, least, origin }
         };
         Self(self.0.iter().zip(&other.0).map(byte).collect())
     }
@@ -271,10 +283,12 @@ impl Value {
             reason: origin.reason,
             name: self.question(&format!("{}{bits}", if left { "<<" } else { ">>" })).content(),
         });
+        let single = (self.0.len() == 1 && !left).then(|| self.0[0].least.checked_shr(bits));
         let bytes = values.into_iter().zip(unknown).take(self.0.len());
         let byte = |(value, unknown): (u8, u8)| Byte {
             value,
             known: !unknown,
+            least: single.flatten().unwrap_or(value),
             origin: origin.clone().filter(|_| unknown != 0),
         };
         Self(bytes.map(byte).collect())
@@ -346,6 +360,11 @@ mod tests {
         let set = ttl().or(&Value::of(&[0x80]));
         assert_eq!(set.compare(CmpOp::Lt, &[0x80]), Tri::No);
         assert_eq!(ttl().and(&Value::of(&[0])).bytes(), Some(vec![0]));
+        let mut doff = Value::unknown(&[0xf0], UnknownReason::PacketDetails, Some("doff"));
+        doff.0[0].least = 0x50;
+        let words = doff.and(&Value::of(&[0xf0])).xor(&Value::of(&[0])).shifted(4, false);
+        assert_eq!(words.compare(CmpOp::Lt, &[5]), Tri::No);
+        assert!(matches!(words.compare(CmpOp::Lt, &[6]), Tri::Maybe(..)));
     }
 
     #[test]

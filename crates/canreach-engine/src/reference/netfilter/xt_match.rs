@@ -11,10 +11,10 @@ use canreach_snapshot::xt::{
 };
 use canreach_snapshot::{Family, Ifindex, LinkKind};
 
-use super::header::tcp_option;
+use super::header::{packet_bytes, tcp_option};
 use super::skb::{Ct, CtState, Owner, Place, Skb, TCP, UDP};
 use super::table::is_under;
-use super::value::Tri;
+use super::value::{Tri, Value};
 use crate::UnknownReason;
 use crate::reference::walk::Walk;
 
@@ -54,10 +54,10 @@ impl Walk<'_> {
             MatchKind::Mark { mark, mask, inverted } => {
                 Tri::of((skb.mark & mask == *mark) != *inverted)
             }
-            MatchKind::Connmark { mark, mask, inverted } => match self.connection_of(skb) {
-                Some((connection, _)) => Tri::of((connection.mark & mask == *mark) != *inverted),
-                None => Tri::No,
-            },
+            MatchKind::Connmark { mark, mask, inverted } => {
+                let found = self.connection_of(skb);
+                Tri::of(found.is_some_and(|(of, _)| (of.mark & mask == *mark) != *inverted))
+            }
             MatchKind::Mac { .. } if self.is_ethernet(place.iif) => detail(PacketDetails),
             MatchKind::Mac { .. } => Tri::No,
             MatchKind::Physdev { ops, inverted, .. } => {
@@ -81,9 +81,9 @@ impl Walk<'_> {
             | MatchKind::Statistic { .. }
             | MatchKind::Cpu { .. }
             | MatchKind::Time(_)
-            | MatchKind::String { .. }
             | MatchKind::Length { .. }
             | MatchKind::Ttl { .. } => undecided(&of.kind, &detail),
+            MatchKind::U32 { raw } => u32_mt(raw.as_slice(), skb, &detail),
             MatchKind::Bpf { .. } => detail(OpaqueProgram),
             MatchKind::Cgroup { .. } if self.owner_uid(skb).is_none() => Tri::No,
             MatchKind::Dscp { dscp, inverted } => Tri::of((*dscp == 0) != *inverted),
@@ -100,7 +100,7 @@ impl Walk<'_> {
             MatchKind::Cgroup { .. }
             | MatchKind::Ecn { .. }
             | MatchKind::Realm { .. }
-            | MatchKind::U32 { .. }
+            | MatchKind::String { .. }
             | MatchKind::Connbytes { .. }
             | MatchKind::Connlabel { .. }
             | MatchKind::Opaque(_) => detail(NotModelled),
@@ -264,11 +264,65 @@ fn undecided(kind: &MatchKind, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
         MatchKind::Cpu { .. } => detail(RandomChoice),
         MatchKind::Time(time) if holds_always(time) => Tri::Yes,
         MatchKind::Time(_) => detail(TimeOfDay),
-        MatchKind::String { .. } | MatchKind::Length { .. } | MatchKind::Ttl { .. } => {
+        MatchKind::Length { .. } | MatchKind::Ttl { .. } => {
             detail_of_packet(kind).unwrap_or_else(|| detail(PacketDetails))
         }
         _others => detail(NotModelled),
     }
+}
+
+/// The layout of `struct xt_u32`: eleven tests, each of eleven locations and eleven ranges, then how
+/// many there are, and whether the whole is inverted.
+const U32_ELEMENTS: usize = 11;
+const U32_TEST: usize = 180;
+
+/// `u32_mt`, as far as it stays within what is known of the packet.
+fn u32_mt(raw: &[u8], skb: &Skb, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
+    u32_match_it(raw, skb).unwrap_or_else(|| detail(NotModelled))
+}
+
+/// `u32_match_it`; `None` where the structure is not one, or asks beyond the headers.
+fn u32_match_it(raw: &[u8], skb: &Skb) -> Option<Tri> {
+    let word = |at: usize| {
+        let bytes: [u8; 4] = raw.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(bytes))
+    };
+    let tests = usize::from(*raw.get(U32_ELEMENTS * U32_TEST)?);
+    let inverted = *raw.get(U32_ELEMENTS * U32_TEST + 1)? != 0;
+    let packet = packet_bytes(skb);
+    let load = |at: u32| {
+        let from = at as usize;
+        let bytes = packet.0.get(from..from.checked_add(4)?)?;
+        Some(Value(bytes.to_vec()))
+    };
+    let mut holds = Tri::Yes;
+    for test in (0..tests.min(U32_ELEMENTS)).map(|test| test * U32_TEST) {
+        let count = usize::from(*raw.get(test + 176)?);
+        let ranges = usize::from(*raw.get(test + 177)?);
+        let mut at = 0_u32;
+        // What lies behind the headers is not known, nor whether it is there.
+        let mut value = load(word(test)?)?;
+        for location in 1..count.min(U32_ELEMENTS) {
+            let number = word(test + location * 8)?;
+            match *raw.get(test + location * 8 + 4)? {
+                0 => value = value.and(&Value::of(&number.to_be_bytes())),
+                1 => value = value.swapped(4).shifted(number, true).swapped(4),
+                2 => value = value.swapped(4).shifted(number, false).swapped(4),
+                _at => {
+                    let bytes: [u8; 4] = value.bytes()?.try_into().ok()?;
+                    at = at.checked_add(u32::from_be_bytes(bytes))?;
+                    value = load(at.checked_add(number)?)?;
+                }
+            }
+        }
+        let mut any = Tri::No;
+        for range in (0..ranges.min(U32_ELEMENTS)).map(|range| test + 88 + range * 8) {
+            let (low, high) = (word(range)?, word(range + 4)?);
+            any = any.or(value.is_within(&low.to_be_bytes(), &high.to_be_bytes()));
+        }
+        holds = holds.and(any);
+    }
+    Some(holds.inverted_if(inverted))
 }
 
 /// `iprange_mt4`, `iprange_mt6`.
