@@ -7,32 +7,41 @@
 pub mod json;
 pub mod random;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use canreach_collect::netlink::attr::{Attribute, Attributes};
 use canreach_collect::netlink::datagram::{Origin, Row, rows};
-use canreach_collect::netlink::nft;
+use canreach_collect::netlink::xt::{TableLayout, decode_match, decode_table, decode_target};
+use canreach_collect::netlink::{ipset, nft};
 use canreach_engine::audience::{ListenerReach, classify};
 use canreach_engine::reference::walk;
 use canreach_engine::{AddressSet, Arrival, Fate, Host, Packet, Question, address_choice, answer};
+use canreach_snapshot::nft::expr::NfVerdict;
 use canreach_snapshot::nft::{Chain, Handle, Rule, Ruleset, Table};
 use canreach_snapshot::redact::AddressMap;
+use canreach_snapshot::xt::{
+    Chain as XtChain, HeaderMatch, MaskedAddress, Rule as XtRule, Table as XtTable, TargetKind,
+};
 use canreach_snapshot::{Family, Machine, Netns, NfFamily, Port, Proto, Snapshot};
 
 /// A target: any bytes in.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its seeds.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 7] = [
+    ("ipset_member", ipset_member),
+    ("legacy_table", legacy_table),
     ("netlink_attr", netlink_attr),
     ("nft_expr", nft_expr),
     ("snapshot_load", snapshot_load),
     ("two_answers", two_answers),
+    ("xt_match", xt_match),
 ];
 
 /// The targets whose findings are always mistakes. `two_answers` also finds where the two differ on
 /// what no kernel shows (a route without a link), so it is run by name.
-pub const EVERY_TIME: [&str; 3] = ["netlink_attr", "nft_expr", "snapshot_load"];
+pub const EVERY_TIME: [&str; 6] =
+    ["ipset_member", "legacy_table", "netlink_attr", "nft_expr", "snapshot_load", "xt_match"];
 
 /// The folder of a target's seeds. Both that read files share theirs.
 #[must_use]
@@ -94,6 +103,65 @@ pub fn nft_expr(bytes: &[u8]) {
     };
     let mut netns = Netns::default();
     netns.firewall.nft = Some(Ruleset { generation: None, tables: vec![table] });
+    written_and_read(netns);
+}
+
+/// The kernel's answers about sets of ipset.
+pub fn ipset_member(datagram: &[u8]) {
+    let mut netns = Netns::default();
+    netns.firewall.ipsets = Some(ipset::sets(datagram));
+    written_and_read(netns);
+}
+
+/// A table of iptables-legacy: the family, where its chains are, and its rules.
+pub fn legacy_table(bytes: &[u8]) {
+    let Some((number, rest)) = bytes.split_first() else { return };
+    let family = Family::BOTH[usize::from(number % 2)];
+    let Some((layout, rules)) = rest.split_at_checked(TableLayout::LENGTH) else { return };
+    let Some(layout) = TableLayout::read(layout) else { return };
+    let Some(table) = decode_table(family, "filter", &layout, rules) else { return };
+    let jumps = table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| &rule.target.kind);
+    for kind in jumps {
+        if let TargetKind::Standard(NfVerdict::Jump(to) | NfVerdict::Goto(to)) = kind {
+            assert!(table.chains.iter().any(|chain| chain.name == *to), "{to} is a chain");
+        }
+    }
+    let mut netns = Netns::default();
+    netns.firewall.xt_tables = vec![table];
+    written_and_read(netns);
+}
+
+/// A match and a target of xtables: the family, the revision, the name up to a NUL, and the structure.
+pub fn xt_match(bytes: &[u8]) {
+    let [number, revision, rest @ ..] = bytes else { return };
+    let mut parts = rest.splitn(2, |byte| *byte == 0);
+    let (Some(name), Some(structure)) = (parts.next(), parts.next()) else { return };
+    let family = [NfFamily::Ip, NfFamily::Ip6, NfFamily::Inet, NfFamily::Bridge];
+    let family = family[usize::from(*number) % family.len()];
+    let name = String::from_utf8_lossy(name);
+    let any = MaskedAddress::new(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into());
+    let rule = XtRule {
+        header: HeaderMatch {
+            source: any,
+            source_inverted: false,
+            destination: any,
+            destination_inverted: false,
+            iniface: String::new(),
+            iniface_inverted: false,
+            outiface: String::new(),
+            outiface_inverted: false,
+            protocol: 0,
+            protocol_inverted: false,
+            fragment: false,
+            fragment_inverted: false,
+        },
+        matches: vec![decode_match(&name, *revision, family, structure)],
+        target: decode_target(&name, *revision, family, structure),
+    };
+    let chain = XtChain { name: "c".to_owned(), base: None, rules: vec![rule] };
+    let mut netns = Netns::default();
+    let table = XtTable { family: NfFamily::Ip, name: "filter".to_owned(), chains: vec![chain] };
+    netns.firewall.xt_tables = vec![table];
     written_and_read(netns);
 }
 

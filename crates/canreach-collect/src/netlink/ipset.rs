@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use canreach_snapshot::{Family, Ipset, IpsetEntry, Port, Prefix};
 
 use super::attr::{Attribute, Attributes, Malformed, family_of, push, split_header};
-use super::message::Message;
+use super::message::{Message, Messages};
 use super::socket::NetlinkSocket;
 use crate::error::ReadError;
 
@@ -17,7 +17,7 @@ use crate::error::ReadError;
 const SUBSYSTEM: u16 = 6 << 8;
 const PROTOCOL: u16 = SUBSYSTEM | 1;
 /// `IPSET_CMD_LIST`, of the question and of the answers.
-pub(crate) const LIST: u16 = SUBSYSTEM | 7;
+const LIST: u16 = SUBSYSTEM | 7;
 
 /// `IPSET_PROTOCOL`: what is spoken here, and the first version that numbers sets.
 const VERSION: u8 = 7;
@@ -147,7 +147,7 @@ fn request() -> Vec<u8> {
 
 /// What one message holds: the start of a set, or more of the one before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetPart {
+pub(crate) struct SetPart {
     set: Ipset,
     /// It has the settings.
     first: bool,
@@ -156,7 +156,7 @@ pub struct SetPart {
 }
 
 /// Puts the sets together.
-pub fn join(parts: impl IntoIterator<Item = SetPart>) -> Vec<Ipset> {
+fn join(parts: impl IntoIterator<Item = SetPart>) -> Vec<Ipset> {
     let mut sets: Vec<Ipset> = Vec::new();
     for SetPart { mut set, first, elements } in parts {
         if first {
@@ -171,11 +171,17 @@ pub fn join(parts: impl IntoIterator<Item = SetPart>) -> Vec<Ipset> {
     sets
 }
 
+/// The sets of a datagram, for captured or made-up bytes: reading a machine puts all messages of a dump
+/// together. Messages that do not hold what they say they hold are passed over.
+#[must_use]
+pub fn sets(datagram: &[u8]) -> Vec<Ipset> {
+    let of_sets = |message: &Message<'_>| message.kind == LIST;
+    let messages = Messages::new(datagram).map_while(Result::ok).filter(of_sets);
+    join(messages.filter_map(|message| decode(&message).ok().flatten()))
+}
+
 /// Decodes one message.
-///
-/// # Errors
-/// Where an attribute is shorter than what it holds.
-pub fn decode(message: &Message<'_>) -> Result<Option<SetPart>, Malformed> {
+fn decode(message: &Message<'_>) -> Result<Option<SetPart>, Malformed> {
     let (_, attributes) = split_header::<4>(message.kind, message.payload)?;
     let set = Ipset {
         index: 0,
