@@ -8,19 +8,27 @@
 //! for others, all by one rule that keeps every prefix a prefix ([`AddressMap`]). Nothing of the
 //! rule is kept, so what was removed cannot be had back from the file.
 //!
+//! Rules lose what is text, and what looks at addresses in a way that no exchange keeps (a mask that is
+//! no prefix, a program over bytes) becomes opaque: answers that depend on it become unknown.
+//!
 //! What remains visible: which kinds of programs run (by names from a list), how networks nest,
 //! prefix lengths, ports, and the lowest byte of IPv4 addresses.
 
 mod address_map;
+mod exchange;
+mod met;
 mod name_map;
 mod nft;
 
 pub use address_map::AddressMap;
 
+use std::net::IpAddr;
+
 use crate::{
-    Address, Firewall, Gap, GapSubject, HookOwner, Link, Netns, NextHop, Prefix, Process, Route,
-    Snapshot,
+    Address, Firewall, Gap, GapSubject, HookOwner, Link, MacAddress, Netns, NextHop, Prefix,
+    Process, Route, Snapshot,
 };
+use exchange::Exchange;
 use name_map::NameMap;
 
 impl Snapshot {
@@ -142,9 +150,15 @@ impl Redaction<'_> {
     }
 
     fn firewall(&mut self, firewall: &mut Firewall) {
-        // They name addresses, links and people, which are not exchanged yet, so they go.
-        firewall.xt_tables.clear();
-        firewall.ipsets = None;
+        for table in &mut firewall.xt_tables {
+            exchange::table(table, self);
+        }
+        for set in firewall.ipsets.iter_mut().flatten() {
+            exchange::ipset(set, self);
+        }
+        for table in &mut firewall.legacy_tables {
+            table.name = self.names.filter(&table.name);
+        }
         if let Some(ruleset) = &mut firewall.nft {
             nft::redact(self, ruleset);
         }
@@ -205,7 +219,7 @@ impl Redaction<'_> {
         }
     }
 
-    fn ip(&self, address: &mut Option<std::net::IpAddr>) {
+    fn ip(&self, address: &mut Option<IpAddr>) {
         *address = address.map(|address| self.addresses.address(address));
     }
 
@@ -216,6 +230,41 @@ impl Redaction<'_> {
 
     fn link_name(&mut self, name: &mut Option<String>) {
         *name = name.as_ref().map(|name| self.names.link(name));
+    }
+}
+
+impl Exchange for Redaction<'_> {
+    fn prefix(&mut self, prefix: Prefix) -> Prefix {
+        self.addresses.prefix(prefix)
+    }
+
+    /// Between its ends nothing is exchanged that would take an address out of it.
+    fn range(&mut self, low: IpAddr, high: IpAddr) -> (IpAddr, IpAddr) {
+        (self.addresses.address(low), self.addresses.address(high))
+    }
+
+    fn link(&mut self, name: &str) -> String {
+        self.names.link(name)
+    }
+
+    fn link_start(&mut self, start: &str) -> String {
+        self.names.link_start(start)
+    }
+
+    fn chain(&mut self, name: &str) -> String {
+        self.names.filter(name)
+    }
+
+    fn set(&mut self, name: &str) -> String {
+        self.names.set(name)
+    }
+
+    fn mac(&mut self, mac: [u8; 6]) -> [u8; 6] {
+        self.names.mac(MacAddress(mac)).0
+    }
+
+    fn cgroup_path(&mut self, path: &str) -> String {
+        self.names.cgroup_path(path)
     }
 }
 

@@ -59,10 +59,10 @@ fn name_references(firewall: &mut Firewall) {
     let tables = firewall.nft.iter_mut().flat_map(|ruleset| &mut ruleset.tables);
     let chains = tables.flat_map(|table| &mut table.chains);
     for expr in chains.flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs) {
-        match expr {
-            Expr::Match(row) => of_match(&mut row.kind),
-            Expr::Target(row) => of_target(&mut row.kind),
-            _ => {}
+        if let Expr::Match(row) = expr {
+            of_match(&mut row.kind);
+        } else if let Expr::Target(row) = expr {
+            of_target(&mut row.kind);
         }
     }
 }

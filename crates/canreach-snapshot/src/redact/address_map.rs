@@ -14,6 +14,7 @@
 
 use std::net::IpAddr;
 
+use super::met::Met;
 use super::nft::{self, AddressUse};
 use crate::address::address_value;
 use crate::{Family, Netns, Prefix, RouteType, Snapshot};
@@ -107,12 +108,21 @@ impl AddressMap {
     #[must_use]
     pub fn new(snapshot: &Snapshot) -> Self {
         let mut map = Self { v4: Tree::new(Family::Ipv4), v6: Tree::new(Family::Ipv6) };
+        let rules: Vec<_> =
+            snapshot.namespaces.iter().map(|netns| Met::of(&netns.firewall)).collect();
         for netns in &snapshot.namespaces {
             map.pin_edges(netns);
             map.pin_ranges(netns);
         }
+        for &(low, high) in rules.iter().flat_map(|met| &met.ranges) {
+            map.pin_range(low, high);
+        }
         for netns in &snapshot.namespaces {
             map.meet(netns);
+        }
+        for met in &rules {
+            met.prefixes.iter().for_each(|prefix| map.meet_prefix(*prefix));
+            map.meet_all(met.ranges.iter().flat_map(|&(low, high)| [low, high]));
         }
         map
     }
@@ -159,16 +169,29 @@ impl AddressMap {
     fn pin_ranges(&mut self, netns: &Netns) {
         if let Some(ruleset) = &netns.firewall.nft {
             nft::addresses(ruleset, &mut |used| match used {
-                AddressUse::Range(low, high) => {
-                    let family = Family::of(low);
-                    let (low, high) = (address_value(low), address_value(high));
-                    let common = (low ^ high).leading_zeros() + u32::from(family.bits());
-                    let common = u8::try_from(common.saturating_sub(128)).unwrap_or(0);
-                    self.tree(family).pin(low, common);
-                    self.tree(family).pin(high, common);
-                }
+                AddressUse::Range(low, high) => self.pin_range(low, high),
                 AddressUse::Prefix(_) => {}
             });
+        }
+    }
+
+    /// From where its ends part, nothing on the way to either is swapped: what is between them stays
+    /// there.
+    fn pin_range(&mut self, low: IpAddr, high: IpAddr) {
+        let ends = [low, high].map(|end| {
+            let host = Prefix::host(end);
+            embedded(host).unwrap_or(host)
+        });
+        let [low, high] = ends.map(|end| address_value(end.address()));
+        if ends.iter().any(|end| end.family() != ends[0].family()) {
+            return;
+        }
+        let tree = self.tree(ends[0].family());
+        let bits = tree.family.bits();
+        // The addresses are no longer than the family's bits, nor is what they share.
+        let apart = 128 - (low ^ high).leading_zeros() as u8;
+        for end in [low, high] {
+            tree.decide(end, bits.saturating_sub(apart)..bits, |_, _| false);
         }
     }
 

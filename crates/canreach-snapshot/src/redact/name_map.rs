@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::met::Met;
 use super::nft::{self, NameUse};
 use crate::nft::Ruleset;
 use crate::{MacAddress, Snapshot};
@@ -180,7 +181,7 @@ impl Names {
 }
 
 /// Every replacement made so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct NameMap {
     links: Names,
     units: Names,
@@ -189,14 +190,43 @@ pub(crate) struct NameMap {
     namespaces: Names,
     programs: Names,
     filters: Names,
+    sets: Names,
+    /// How names of links start in rules, and what they start with instead.
+    link_starts: BTreeMap<String, String>,
+    /// How names of links start of which nothing is known.
+    other_links: &'static str,
     macs: BTreeMap<[u8; 6], MacAddress>,
+}
+
+impl Default for NameMap {
+    fn default() -> Self {
+        Self {
+            links: Names::default(),
+            units: Names::default(),
+            groups: Names::default(),
+            containers: Names::default(),
+            namespaces: Names::default(),
+            programs: Names::default(),
+            filters: Names::default(),
+            sets: Names::default(),
+            link_starts: BTreeMap::new(),
+            other_links: "link",
+            macs: BTreeMap::new(),
+        }
+    }
 }
 
 impl NameMap {
     /// Knows which names are there, so that no replacement takes one.
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
         let mut map = Self::default();
+        let mut starts = BTreeSet::new();
         for netns in &snapshot.namespaces {
+            let met = Met::of(&netns.firewall);
+            map.links.present.extend(met.links);
+            map.filters.present.extend(met.chains);
+            map.sets.present.extend(met.sets);
+            starts.extend(met.link_starts.into_iter().map(|start| (start.len(), start)));
             let links = netns.links.iter().map(|link| &link.name);
             let rules = netns.policy_rules.iter().flat_map(|rule| rule.iif.iter().chain(&rule.oif));
             let devices = netns.firewall.chains.iter().flat_map(|chain| &chain.devices);
@@ -209,6 +239,8 @@ impl NameMap {
                 map.know_ruleset(ruleset);
             }
         }
+        // Shorter ones first: longer ones may start with them.
+        map.exchange_starts(starts.into_iter().map(|(_, start)| start).collect());
         map.programs.present = snapshot.processes.iter().map(|it| it.comm.clone()).collect();
         for group in &snapshot.cgroups {
             let parts: Vec<String> = group.path.split('/').map(str::to_owned).collect();
@@ -245,16 +277,53 @@ impl NameMap {
         if self.links.kept_starts.iter().any(|kept| name.starts_with(kept)) {
             return name.to_owned();
         }
-        let start = LINK_NAMES
-            .iter()
-            .filter(|start| name.starts_with(**start))
-            .max_by_key(|start| start.len());
-        let plain = start.is_some_and(|start| is_number(&name[start.len()..]));
+        let known = known_start(name);
+        let plain = known.is_some_and(|start| is_number(&name[start.len()..]));
         // The root of each sysctl directory is no link.
         if plain || matches!(name, "lo" | "all" | "default") {
             return name.to_owned();
         }
-        self.links.replace(name, start.unwrap_or(&"link"), "")
+        let start = self.start_of(name).unwrap_or(self.other_links).to_owned();
+        self.links.replace(name, &start, "")
+    }
+
+    /// How names of links start in a rule: those that started so still do, and no others.
+    pub(crate) fn link_start(&mut self, start: &str) -> String {
+        self.link_starts.get(start).cloned().unwrap_or_else(|| start.to_owned())
+    }
+
+    /// What the longest known start of a name is exchanged for.
+    fn start_of(&self, name: &str) -> Option<&str> {
+        let known = known_start(name).map(|start| (start.len(), start));
+        let starts = self.link_starts.iter().filter(|(start, _)| name.starts_with(*start));
+        let in_rules = starts.map(|(start, exchanged)| (start.len(), exchanged.as_str()));
+        known.into_iter().chain(in_rules).max_by_key(|(length, _)| *length).map(|(_, it)| it)
+    }
+
+    fn exchange_starts(&mut self, starts: Vec<String>) {
+        let other = ["link", "net", "dev", "x", "q", "j"].into_iter();
+        let mut other = other.filter(|other| !starts.iter().any(|start| other.starts_with(start)));
+        self.other_links = other.next().unwrap_or("link");
+        for (count, start) in starts.into_iter().enumerate() {
+            let known = known_start(&start);
+            // A start of what stays stays: what has a number alone behind a known start does.
+            let mut kept = self.links.kept_starts.iter();
+            let stays = LINK_NAMES.iter().any(|name| name.starts_with(&start))
+                || kept.any(|kept| kept.starts_with(&start) || start.starts_with(kept))
+                || known.is_some_and(|known| is_number(&start[known.len()..]));
+            let exchanged = if stays {
+                start.clone()
+            } else {
+                // Counted names go on with a digit.
+                format!("{}g{}-", self.start_of(&start).unwrap_or(self.other_links), count + 1)
+            };
+            self.link_starts.insert(start, exchanged);
+        }
+    }
+
+    /// A set of ipset, and what else rules share by name.
+    pub(crate) fn set(&mut self, name: &str) -> String {
+        self.sets.replace(name, "set", "")
     }
 
     /// The full name of a sysctl, which may hold the name of a link: `net.ipv4.conf.NAME.rp_filter`.
@@ -336,6 +405,12 @@ impl NameMap {
     }
 }
 
+/// The longest known start of a link's name.
+fn known_start(name: &str) -> Option<&'static str> {
+    let starts = LINK_NAMES.iter().filter(|start| name.starts_with(**start));
+    starts.max_by_key(|start| start.len()).copied()
+}
+
 /// One to four digits: an index, not an identifier.
 fn is_number(text: &str) -> bool {
     (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -377,6 +452,43 @@ mod tests {
                 ("", "link3"),
             ],
         );
+    }
+
+    #[test]
+    fn what_a_rule_matches_by_the_start_it_still_does_and_nothing_else() {
+        let starts = ["acme", "acme-lan", "br-5f3a", "eth", "eth1", "eth1.", "l", "ve", "x-"];
+        let links = [
+            "acme",
+            "acme-lan0",
+            "acme-lan",
+            "acm",
+            "br-5f3a2b1c0d9e",
+            "br-77",
+            "br0",
+            "eth0",
+            "eth1",
+            "eth10",
+            "eth1.100",
+            "eth100.5",
+            "lan",
+            "lo",
+            "veth1a2b3c4",
+            "vexed",
+            "x-1",
+            "y",
+        ];
+        let mut map = NameMap::default();
+        map.links.present.extend(links.map(str::to_owned));
+        map.exchange_starts(starts.map(str::to_owned).into());
+        for start in starts {
+            let exchanged = map.link_start(start);
+            for link in links {
+                let renamed = map.link(link);
+                let (before, after) = (link.starts_with(start), renamed.starts_with(&exchanged));
+                assert_eq!(before, after, "{start} {exchanged}: {link} {renamed}");
+            }
+        }
+        assert!(!map.link_start("acme-lan").contains("acme"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const SECRETS: [&str; 14] = [
     "blue",
 ];
 
-fn ip(text: &str) -> std::net::IpAddr {
+fn ip(text: &str) -> IpAddr {
     text.parse().expect("the test's own address")
 }
 

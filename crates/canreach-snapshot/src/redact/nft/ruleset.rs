@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::super::Redaction;
 use super::super::address_map::AddressMap;
+use super::super::exchange;
 use super::meaning::{Meaning, Run, What};
 use super::site::{Place, Site, constant, constant_mut, sites};
 use crate::address::address_value;
@@ -438,6 +439,8 @@ fn redact_texts(redaction: &mut Redaction<'_>, expr: &mut Expr) {
         Expr::Objref { name, .. } => *name = redaction.names.filter(name),
         Expr::FlowOffload { flowtable } => *flowtable = redaction.names.filter(flowtable),
         Expr::Log { prefix, .. } => *prefix = None,
+        Expr::Match(row) => exchange::one_match(row, redaction),
+        Expr::Target(row) => exchange::target(row, redaction),
         Expr::Immediate { .. }
         | Expr::Cmp { .. }
         | Expr::Range { .. }
@@ -474,8 +477,6 @@ fn redact_texts(redaction: &mut Redaction<'_>, expr: &mut Expr) {
         | Expr::Dup
         | Expr::Fwd
         | Expr::Queue { .. }
-        | Expr::Match(_)
-        | Expr::Target(_)
         | Expr::Opaque(_) => {}
     }
 }
