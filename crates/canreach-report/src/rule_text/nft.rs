@@ -36,6 +36,8 @@ pub(super) struct Printer<'a> {
     network_asked: Option<usize>,
     /// The same for the transport protocol.
     transport_asked: Option<usize>,
+    /// The same for the kind of link.
+    link_asked: Option<usize>,
 }
 
 impl<'a> Printer<'a> {
@@ -53,6 +55,7 @@ impl<'a> Printer<'a> {
             parts: Vec::new(),
             network_asked: None,
             transport_asked: None,
+            link_asked: None,
         }
     }
 
@@ -234,10 +237,8 @@ impl<'a> Printer<'a> {
                     forget(&mut self.parts, &mut self.network_asked);
                 }
             }
-            PayloadBase::Transport
-            | PayloadBase::Link
-            | PayloadBase::Inner
-            | PayloadBase::Tunnel => {}
+            PayloadBase::Link => forget(&mut self.parts, &mut self.link_asked),
+            PayloadBase::Transport | PayloadBase::Inner | PayloadBase::Tunnel => {}
         }
         pieces
     }
@@ -266,9 +267,18 @@ impl<'a> Printer<'a> {
                 BitwiseOp::Or(_) => selector.suffix.push_str(&format!(" | {operand}")),
                 BitwiseOp::Xor(_) => selector.suffix.push_str(&format!(" ^ {operand}")),
             }
-            bit_field(selector);
+            if self.protocols.ipv6 != Some(true) && bit_field(selector) {
+                forget(&mut self.parts, &mut self.network_asked);
+            }
         }
         self.registers.put(dreg, held, len);
+    }
+
+    /// Addresses from one to another, for IPv4.
+    pub(super) fn addresses(&self, low: &[u8], high: &[u8]) -> String {
+        let (text, kind) = (String::new(), Kind::Ipv4);
+        let piece = Piece { text, kind, host: false, len: 4, full: 4 };
+        set::range(self.netns, &piece, low, high)
     }
 
     /// What a register holds, in the middle of a sentence.
@@ -327,6 +337,7 @@ impl<'a> Printer<'a> {
                 self.protocols.ipv6 = Some(matches!(number, 10 | 0x86dd));
                 self.network_asked = Some(asked);
             }
+            (Kind::Decimal, _) if piece.text == "meta iiftype" => self.link_asked = Some(asked),
             (Kind::Protocol, _) if !piece.text.starts_with("ct ") => {
                 self.protocols.transport = u32::try_from(number).ok();
                 match u32::try_from(number) {
@@ -357,6 +368,11 @@ impl<'a> Printer<'a> {
             return format!("{name} {}{value}", operator(op, kind.is_flags()));
         };
         let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        if let (Kind::Dscp | Kind::Ecn, [mask], [byte]) = (kind, mask.as_slice(), bytes) {
+            let number = u128::from(byte >> mask.trailing_zeros().min(7));
+            let value = value::of_number(self.netns, kind, number);
+            return format!("{name} {}{value}", operator(op, false));
+        }
         let value = self.value(kind, piece.host, bytes);
         let masked = self.value(kind, piece.host, mask);
         match (kind.is_flags() && zero(xor), op) {
@@ -375,7 +391,10 @@ impl<'a> Printer<'a> {
         let not = if invert { "!= " } else { "" };
         let Held::Selector(selector) = self.held(sreg).clone() else {
             let text = self.register_text(sreg);
-            let [from, to] = [from, to].map(|bytes| value::hex(bytes.as_slice()));
+            let [from, to] = [from, to].map(|bytes| {
+                let number = value::number(bytes.as_slice(), false);
+                number.map_or_else(|| value::hex(bytes.as_slice()), |number| number.to_string())
+            });
             self.say(format!("{text} {not}{from}-{to}"));
             return;
         };
@@ -482,20 +501,22 @@ pub(super) fn prefix_length(mask: &[u8]) -> Option<u32> {
     (leading == ones).then_some(ones)
 }
 
-/// DSCP and ECN share a byte.
-fn bit_field(selector: &mut Selector) {
+/// DSCP and ECN of IPv4 share a byte. Whether it is one of them.
+fn bit_field(selector: &mut Selector) -> bool {
     let (Some((PayloadBase::Network, 1)), Some((mask, _))) = (selector.place, &selector.mask)
     else {
-        return;
+        return false;
     };
-    let name = match mask.as_slice() {
-        [0xfc] => "ip dscp",
-        [0x03] => "ip ecn",
-        _ => return,
+    let (name, kind) = match mask.as_slice() {
+        [0xfc] => ("ip dscp", Kind::Dscp),
+        [0x03] => ("ip ecn", Kind::Ecn),
+        _ => return false,
     };
     if let Some(piece) = selector.pieces.first_mut() {
         name.clone_into(&mut piece.text);
+        piece.kind = kind;
     }
+    true
 }
 
 /// What a verdict is called.

@@ -115,7 +115,8 @@ fn before(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn range(netns: &Netns, piece: &Piece, low: &[u8], high: &[u8]) -> String {
+/// Both ends, a prefix where they make one up, or the one value that they are.
+pub(super) fn range(netns: &Netns, piece: &Piece, low: &[u8], high: &[u8]) -> String {
     let of = |bytes: &[u8]| value::value(netns, piece.kind, piece.host, bytes);
     if low == high {
         return of(low);

@@ -105,6 +105,8 @@ fn plain(expr: &Expr) -> String {
             let burst = match (*bytes, *burst) {
                 (true, 0) => String::new(),
                 (true, burst) => format!(" burst {}", sized(u64::from(burst))),
+                // What nft takes where nothing is said.
+                (false, 5) => String::new(),
                 (false, burst) => format!(" burst {burst} packets"),
             };
             format!("limit rate {}{rate}/{unit}{burst}", over(*invert))
@@ -207,7 +209,12 @@ fn nat(printer: &mut Printer<'_>, word: &str, family: NfFamily, range: &NatRange
         let is_text = |register| matches!(printer.held(register), Held::Text(_) | Held::Continues);
         part_of_a_map = is_text(low);
         if let Some(high) = range.addr_max.filter(|high| *high != low && !is_text(*high)) {
-            to.push_str(&format!("-{}", address(printer, high, ipv6)));
+            match (printer.held(low), printer.held(high)) {
+                (Held::Constant(low), Held::Constant(high)) if !ipv6 => {
+                    to = printer.addresses(low.as_slice(), high.as_slice());
+                }
+                _ => to.push_str(&format!("-{}", address(printer, high, ipv6))),
+            }
         }
     }
     // Without ports, an IPv6 address needs no brackets.

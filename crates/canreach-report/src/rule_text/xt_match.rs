@@ -447,8 +447,11 @@ fn clock(time: &TimeMatch) -> String {
         let days: Vec<&str> = days.map(|(_, name)| *name).collect();
         words.push(format!("--weekdays {}", days.join(",")));
     }
-    if time.date_start != 0 || time.date_stop != u32::MAX {
-        words.push("[dates]".to_owned());
+    if time.date_start != 0 {
+        words.push(format!("--datestart {}", date(time.date_start)));
+    }
+    if time.date_stop != u32::MAX {
+        words.push(format!("--datestop {}", date(time.date_stop)));
     }
     if time.flags & 1 != 0 {
         words.push("--kerneltz".to_owned());
@@ -457,6 +460,22 @@ fn clock(time: &TimeMatch) -> String {
         words.push("--contiguous".to_owned());
     }
     words.join(" ")
+}
+
+/// Seconds since 1970 as a date, UTC.
+fn date(seconds: u32) -> String {
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Counted from 1600-03-01, so that leap days end a year, and eras of 400 years are alike.
+    let days = days + 719_468 - 584_388;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = 1600 + era * 400 + year + u32::from(month <= 2);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 fn details(kind: &MatchKind, ipv6: bool) -> String {
@@ -503,5 +522,25 @@ pub(super) fn word(text: &str) -> String {
         text.to_owned()
     } else {
         super::spelling::quoted(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_rates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_709_251_199, "2024-02-29T23:59:59"),
+            (0x7fff_ffff, "2038-01-19T03:14:07"),
+        ] {
+            assert_eq!(date(seconds), expected);
+        }
+        for (average, expected) in [(2000, "5/sec"), (200_000, "3/min"), (10_000, "1/sec")] {
+            assert_eq!(rate(average), expected);
+        }
     }
 }

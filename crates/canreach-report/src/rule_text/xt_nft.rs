@@ -45,6 +45,7 @@ struct Words {
     iniface: Option<String>,
     outiface: Option<String>,
     protocol: Option<(String, u32)>,
+    fragment: Option<String>,
     /// Matches in order. Ports come under the name of their protocol.
     matches: Vec<String>,
     target: Option<String>,
@@ -109,6 +110,7 @@ impl Words {
         words.extend(self.iniface);
         words.extend(self.outiface);
         words.extend(self.protocol.map(|(text, _)| text));
+        words.extend(self.fragment);
         words.extend(self.matches);
         words.extend(self.target.filter(|target| !target.is_empty()));
         words.join(" ")
@@ -140,6 +142,13 @@ impl Words {
                 let mask = mask.map_or(Some(u32::MAX), number)?;
                 let text = xt_match::marked(number(bytes)?, mask);
                 self.matches.push(format!("-m mark {not}--mark {text}"));
+            }
+            // `-f`: any fragment but the first.
+            Loaded::Payload(PayloadBase::Network, 6, 2)
+                if !self.ipv6 && mask == Some(&[0x1f, 0xff]) =>
+            {
+                let first = if inverted { "" } else { "! " };
+                self.fragment = Some(format!("{first}-f"));
             }
             Loaded::Payload(PayloadBase::Network, offset, len) => {
                 let (source, destination, bytes_long) =
