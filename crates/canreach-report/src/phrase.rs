@@ -369,11 +369,25 @@ pub fn firewall(state: &FirewallState) -> String {
     }
 }
 
-/// What a firewall program's settings say.
+/// What a file says about a firewall, shortly.
 #[must_use]
 pub fn hint(hint: &Hint) -> String {
     let file = hint.source.rsplit('/').next().unwrap_or(&hint.source);
-    format!("{file} says {} is {}", hint.program, if hint.enabled { "on" } else { "off" })
+    evidence(&Hint { source: file.to_owned(), ..hint.clone() })
+}
+
+/// The same with the whole path.
+#[must_use]
+pub fn evidence(hint: &Hint) -> String {
+    let Hint { program, source, enabled } = hint;
+    let is_settings = source.ends_with(".conf");
+    match enabled {
+        Some(true) if !is_settings => format!("{program} is running"),
+        Some(enabled) => {
+            format!("{source} says {program} is {}", if *enabled { "on" } else { "off" })
+        }
+        None => format!("{program} loads rules at boot ({source})"),
+    }
 }
 
 /// What a reach means, in a word or two.

@@ -296,7 +296,9 @@ impl Facts {
     }
 
     fn read_filters(&mut self, netns: &Netns) {
-        let hint = netns.firewall.hints.iter().find(|hint| hint.enabled == Some(true));
+        let hint = netns.firewall.hints.iter().find(|hint| {
+            hint.enabled == Some(true) && crate::report::firewall::is_firewall(&hint.program)
+        });
         let busy = netns.firewall.chains.iter().filter(|chain| !chain.is_idle()).count();
         let legacy = netns.firewall.legacy_tables.iter().filter(|t| t.idle != Some(true)).count();
         let noun = |count, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });

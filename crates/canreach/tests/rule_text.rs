@@ -30,7 +30,7 @@ impl Namespace {
             return Some(Self(holder));
         }
         let result = holder.wait_with_output().expect("it was started");
-        println!("skipped: {}", String::from_utf8_lossy(&result.stderr).trim());
+        skip(String::from_utf8_lossy(&result.stderr).trim());
         None
     }
 
@@ -51,7 +51,7 @@ impl Namespace {
         let output = child.wait_with_output().expect("it was started");
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-            println!("skipped: {program:?}: {}", reason.trim());
+            skip(&format!("{program:?}: {}", reason.trim()));
             return None;
         }
         Some(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -75,6 +75,12 @@ impl Drop for Namespace {
         // An error means that it is gone already.
         let _ = self.0.wait();
     }
+}
+
+/// Says that the test did not happen.
+#[allow(clippy::print_stderr, reason = "a skipped test must say why")]
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
 }
 
 /// Each rule in listing order, after its family, table and chain.

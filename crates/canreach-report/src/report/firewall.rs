@@ -8,8 +8,10 @@ use canreach_snapshot::{Firewall, GapReason, GapSubject, Netns};
 pub struct FirewallState {
     /// What was read.
     pub loaded: Loaded,
-    /// A program's own settings: its name, where that was read, and whether it says it is on.
+    /// What files say that everybody may read, about the program that most likely decides.
     pub hint: Option<Hint>,
+    /// Docker Engine runs: ports that it publishes pass by other firewalls.
+    pub docker_runs: bool,
     /// The programs that keep rules, by the names that these have.
     pub programs: Vec<&'static str>,
 }
@@ -29,27 +31,37 @@ pub enum Loaded {
     Unread,
 }
 
-/// What a firewall program's settings say.
+/// What a file says about a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
     /// The program.
     pub program: String,
     /// Where it was read.
     pub source: String,
-    /// It says it is on.
-    pub enabled: bool,
+    /// It says that it is on, or off; `None` where it starts at boot, and may have done so.
+    pub enabled: Option<bool>,
 }
 
 impl FirewallState {
     /// What is known of a namespace's firewall.
     #[must_use]
     pub fn of(netns: &Netns) -> Self {
-        let hints = netns.firewall.hints.iter().filter_map(|hint| {
-            let (program, source) = (hint.program.clone(), hint.source.clone());
-            hint.enabled.map(|enabled| Hint { program, source, enabled })
+        let hints = || {
+            netns.firewall.hints.iter().map(|hint| Hint {
+                program: hint.program.clone(),
+                source: hint.source.clone(),
+                enabled: hint.enabled,
+            })
+        };
+        let docker_runs = hints().any(|hint| hint.program == "Docker");
+        // One that is on says more than one that may be, and that more than one that is off.
+        let hint = hints().filter(|hint| is_firewall(&hint.program)).max_by_key(|hint| match hint
+            .enabled
+        {
+            Some(true) => 2,
+            None => 1,
+            Some(false) => 0,
         });
-        // One that is on says more than one that is off.
-        let hint = hints.max_by_key(|hint| hint.enabled);
         let unread = netns.gaps.iter().filter(|gap| is_about_firewall(&gap.subject));
         let reasons: Vec<&GapReason> = unread.map(|gap| &gap.reason).collect();
         let loaded = if has_rules(&netns.firewall) && is_read(&netns.firewall) {
@@ -63,19 +75,26 @@ impl FirewallState {
         } else {
             Loaded::Unread
         };
-        Self { loaded, hint, programs: programs(&netns.firewall) }
+        Self { loaded, hint, docker_runs, programs: programs(&netns.firewall) }
     }
 
     /// The name of the program that is known to be on: its rules are loaded, or its settings say so.
     #[must_use]
     pub fn program(&self) -> Option<&str> {
-        /// These are there to stop packets; others open ports for what they run.
-        const FIREWALLS: [&str; 2] = ["ufw", "firewalld"];
-        if let Some(program) = self.programs.iter().find(|name| FIREWALLS.contains(name)) {
+        if let Some(program) = self.programs.iter().find(|name| is_firewall(name)) {
             return Some(program);
         }
-        self.hint.as_ref().filter(|hint| hint.enabled).map(|hint| hint.program.as_str())
+        self.hint
+            .as_ref()
+            .filter(|hint| hint.enabled == Some(true))
+            .map(|hint| hint.program.as_str())
     }
+}
+
+/// Whether a program is there to stop packets; others open ports for what they run.
+#[must_use]
+pub fn is_firewall(program: &str) -> bool {
+    ["ufw", "firewalld", "nftables"].contains(&program)
 }
 
 /// Whether rules are loaded that could stop a packet.

@@ -151,17 +151,7 @@ impl Words {
                 self.fragment = Some(format!("{first}-f"));
             }
             Loaded::Payload(PayloadBase::Network, offset, len) => {
-                let (source, destination, bytes_long) =
-                    if self.ipv6 { (8, 24, 16) } else { (12, 16, 4) };
-                let (option, slot) = match offset {
-                    _ if offset == source => ("-s", &mut self.source),
-                    _ if offset == destination => ("-d", &mut self.destination),
-                    9 if !self.ipv6 && len == 1 => return self.asked_protocol(not, bytes),
-                    6 if self.ipv6 && len == 1 => return self.asked_protocol(not, bytes),
-                    _ => return None,
-                };
-                let address = address(bytes, len, mask, bytes_long)?;
-                *slot = Some(format!("{not}{option} {}", masked(&address)));
+                self.network(offset, len, mask, not, bytes)?;
             }
             Loaded::Payload(PayloadBase::Transport, 13, 1) => {
                 let (mask, value) = (*mask?.first()?, *bytes.first()?);
@@ -187,6 +177,28 @@ impl Words {
             }
             Loaded::Meta(_) | Loaded::Payload(..) => return None,
         }
+        Some(())
+    }
+
+    /// An address, or the protocol in the network header.
+    fn network(
+        &mut self,
+        offset: u32,
+        len: u32,
+        mask: Option<&[u8]>,
+        not: &str,
+        bytes: &[u8],
+    ) -> Option<()> {
+        let (source, destination, full) = if self.ipv6 { (8, 24, 16) } else { (12, 16, 4) };
+        let (option, slot) = match offset {
+            _ if offset == source => ("-s", &mut self.source),
+            _ if offset == destination => ("-d", &mut self.destination),
+            9 if !self.ipv6 && len == 1 => return self.asked_protocol(not, bytes),
+            6 if self.ipv6 && len == 1 => return self.asked_protocol(not, bytes),
+            _ => return None,
+        };
+        let address = address(bytes, len, mask, full)?;
+        *slot = Some(format!("{not}{option} {}", masked(&address)));
         Some(())
     }
 

@@ -170,13 +170,11 @@ fn rules_in_doubt(report: &WhyReport, look: Look) -> Vec<Shown> {
             if needs_root { Vec::new() } else { subject_details(step.subject.as_ref(), look) };
         let about_rules = needs_root || reason == UnknownReason::NotModelled;
         if let Some(hint) = report.firewall.hint.as_ref().filter(|_| about_rules) {
-            details.push(format!(
-                "{}{} says {} is {}",
-                if needs_root { "seen without root: " } else { "" },
-                printable(&hint.source),
-                printable(&hint.program),
-                if hint.enabled { "on" } else { "off" }
-            ));
+            let seen = if needs_root { "seen without root: " } else { "" };
+            details.push(format!("{seen}{}", printable(&phrase::evidence(hint))));
+        }
+        if needs_root && report.firewall.docker_runs {
+            details.push("Docker runs: ports it publishes pass by that".to_owned());
         }
         let stage = if needs_root { Stage::Input } else { step.stage };
         let text = rule_phrase::unknown(stage, reason, step.subject.as_ref());
