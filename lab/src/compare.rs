@@ -12,7 +12,7 @@ use canreach_engine::{
     AddressSet, Arrival, DropReason, Fate, Host, Outcome, Packet, Question, SocketIndex, TheySee,
     UnknownReason, answer, reference,
 };
-use canreach_snapshot::{Family, Ifindex, Netns, Port, Proto};
+use canreach_snapshot::{Family, Ifindex, Link, Netns, Port, Proto, Scope};
 
 use crate::examine::Examined;
 use crate::probe::{Client, Observation, Probe};
@@ -107,6 +107,7 @@ pub fn compare(
         served: &sockets_of(topology, netns, &kernel),
         raw: matches!(probe.client, Client::Peer { raw: true, .. }),
         shared: topology.wiring.is_shared(probe.to.ip()),
+        unnumbered: netns.links.iter().any(|link| !is_numbered(netns, link)),
     };
     let mut mismatches = Vec::new();
     match &engine {
@@ -177,6 +178,15 @@ fn ask_engine(host: &Host<'_>, packet: &Packet) -> Option<Result<Fate, String>> 
     })
 }
 
+/// Whether a link has an IPv4 address that reaches everywhere.
+fn is_numbered(netns: &Netns, link: &Link) -> bool {
+    netns.addresses.iter().any(|address| {
+        address.ifindex == link.ifindex
+            && Family::of(address.address()) == Family::Ipv4
+            && address.scope == Scope::UNIVERSE
+    })
+}
+
 /// The sockets of the snapshot that are the servers which got something.
 fn sockets_of(topology: &Topology, netns: &Netns, kernel: &Observation) -> BTreeSet<SocketIndex> {
     let inodes: Vec<u64> =
@@ -207,6 +217,8 @@ struct Happened<'a> {
     raw: bool,
     /// It was for everybody somewhere.
     shared: bool,
+    /// Some link has no IPv4 address of its own that it could send from.
+    unnumbered: bool,
 }
 
 impl Happened<'_> {
@@ -271,9 +283,10 @@ impl Happened<'_> {
         match reason {
             // An answer that leaves by another link never comes back to the sender here.
             UnknownReason::ReplyElsewhere => !self.got_through(),
-            // Which of several IPv6 addresses the kernel takes is not always told.
+            // Addresses of which link the kernel asks first is not shown; it may be the right one.
             UnknownReason::ReplyAddress => {
-                udp && !self.served.is_empty() && !(ipv4 && self.got_through())
+                let told = ipv4 && !self.unnumbered && self.got_through();
+                udp && !self.served.is_empty() && !told
             }
             UnknownReason::FibHistory => ipv4,
             UnknownReason::MulticastMembership => udp && self.packet.destination.is_multicast(),

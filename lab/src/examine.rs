@@ -85,7 +85,7 @@ pub fn observe(steps: &[Step], probes: &[Probe]) -> Result<Examined> {
     let topology = Topology::build(steps)?;
     topology.prepare_peers(probes)?;
     let own: Vec<IpAddr> = topology.wiring.own_addresses(Family::Ipv6).collect();
-    topology.host.enter(|| settle::wait_for_local_routes(own).map(drop))?;
+    topology.host.enter(|| settle::wait_for_local_routes(own, SETTLE).map(drop))?;
     let mut ports = SourcePorts::default();
     let asked: Vec<&Probe> = probes.iter().collect();
     let observations = client::run(&topology, &asked, &mut ports, QUICK)?;

@@ -16,7 +16,7 @@ use crate::netlink::{CREATE, EXCLUSIVE, NetlinkError, Request, RouteSocket};
 use crate::netns::NetnsGuard;
 use crate::probe::{Client, Probe};
 use crate::route_step::{Hop, RouteStep, address_bytes, family_number};
-use crate::settle::wait_for_local_routes;
+use crate::settle::{PEER_SETTLE, wait_for_local_routes};
 use crate::step::LinkShape;
 use crate::sysctl;
 
@@ -127,7 +127,7 @@ impl PeerPlan {
     /// Waits until what is sent to an IPv6 address of the peer gets there.
     fn wait_for_routes(&self) -> Result<()> {
         let on_wire = self.wire.iter().map(|prefix| prefix.address());
-        if !wait_for_local_routes(on_wire.chain(self.loopback.iter().copied()))? {
+        if !wait_for_local_routes(on_wire.chain(self.loopback.iter().copied()), PEER_SETTLE)? {
             bail!("the peer's IPv6 addresses do not come to rest");
         }
         Ok(())

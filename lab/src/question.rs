@@ -79,7 +79,7 @@ impl Questioner<'_> {
         // What the host sends to a router ends there: the routers here do not forward.
         let routed = self.steps.iter().any(|step| match step {
             Step::Route(route) => {
-                let closer = route.table.is_some() || route.destination.length() > prefix.length();
+                let closer = route.table.is_some() || route.destination.length() >= prefix.length();
                 closer && route.destination.contains(source)
             }
             _ => false,

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::netns::has_user;
-use crate::settle::wait_for_local_routes;
+use crate::settle::{SETTLE, wait_for_local_routes};
 use crate::topology::Unsupported;
 use crate::words::Words;
 
@@ -238,7 +238,7 @@ impl Server {
 
 /// A blocking client of the host's own.
 fn connect_from_here(address: SocketAddr) -> Result<OwnedFd> {
-    wait_for_local_routes([address.ip()])?;
+    wait_for_local_routes([address.ip()], SETTLE)?;
     let kind = SocketType::STREAM;
     let client =
         rustix::net::socket_with(family_of(address.ip()), kind, SocketFlags::CLOEXEC, None)

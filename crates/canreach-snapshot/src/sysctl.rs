@@ -26,6 +26,8 @@ pub enum LinkSysctl {
     V6IgnoreRoutesWithLinkdown,
     V6DropUnicastInL2Multicast,
     V6ProxyNdp,
+    V6UseTempaddr,
+    V6UseOifAddrsOnly,
 }
 
 /// How the value for `all` and the value of a link make the effective one
@@ -45,7 +47,7 @@ pub enum Combinator {
 
 impl LinkSysctl {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::RpFilter,
         Self::AcceptLocal,
         Self::RouteLocalnet,
@@ -63,6 +65,8 @@ impl LinkSysctl {
         Self::V6IgnoreRoutesWithLinkdown,
         Self::V6DropUnicastInL2Multicast,
         Self::V6ProxyNdp,
+        Self::V6UseTempaddr,
+        Self::V6UseOifAddrsOnly,
     ];
 
     /// `true` for those under `net.ipv6.conf`.
@@ -76,6 +80,8 @@ impl LinkSysctl {
                 | Self::V6IgnoreRoutesWithLinkdown
                 | Self::V6DropUnicastInL2Multicast
                 | Self::V6ProxyNdp
+                | Self::V6UseTempaddr
+                | Self::V6UseOifAddrsOnly
         )
     }
 
@@ -101,6 +107,8 @@ impl LinkSysctl {
             Self::V6DisableIpv6 => "disable_ipv6",
             Self::V6ForceForwarding => "force_forwarding",
             Self::V6ProxyNdp => "proxy_ndp",
+            Self::V6UseTempaddr => "use_tempaddr",
+            Self::V6UseOifAddrsOnly => "use_oif_addrs_only",
         }
     }
 
@@ -126,6 +134,8 @@ impl LinkSysctl {
             Self::V6IgnoreRoutesWithLinkdown => 39,
             Self::V6DropUnicastInL2Multicast => 40,
             Self::V6ForceForwarding => 59,
+            Self::V6UseTempaddr => 10,
+            Self::V6UseOifAddrsOnly => 37,
         }
     }
 
@@ -148,8 +158,17 @@ impl LinkSysctl {
             | Self::V6ForceForwarding
             | Self::V6IgnoreRoutesWithLinkdown
             | Self::V6DropUnicastInL2Multicast
-            | Self::V6ProxyNdp => Combinator::Link,
+            | Self::V6ProxyNdp
+            | Self::V6UseTempaddr
+            | Self::V6UseOifAddrsOnly => Combinator::Link,
         }
+    }
+
+    /// Whether the value of `all` means anything for packets: by itself, or with a link's.
+    #[must_use]
+    pub const fn asks_all(self) -> bool {
+        !matches!(self.combinator(), Combinator::Link)
+            || matches!(self, Self::V6Forwarding | Self::V6ProxyNdp)
     }
 }
 

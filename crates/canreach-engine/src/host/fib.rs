@@ -151,8 +151,7 @@ impl Usability {
             verdict = CandidateVerdict::Refuse(Refusal::Blackhole);
         }
         if is_discarded(route) {
-            // The packet is dropped with the ICMPv6 error of "no route".
-            verdict = CandidateVerdict::Refuse(Refusal::RuleUnreachable);
+            verdict = CandidateVerdict::Refuse(Refusal::Discarded);
         }
         let usable = route.nexthops.iter().filter_map(|nexthop| self.exit(nexthop));
         let exits: Vec<_> = usable.collect();

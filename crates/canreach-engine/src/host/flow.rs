@@ -71,6 +71,9 @@ pub enum Refusal {
     Prohibit,
     /// A route or rule says blackhole (EINVAL).
     Blackhole,
+    /// An IPv6 route through `lo`: the lookup succeeds, and every packet is dropped with the ICMPv6
+    /// error of "no route".
+    Discarded,
 }
 
 /// What a lookup found.

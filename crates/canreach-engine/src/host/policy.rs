@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{Family, PolicyAction, PolicyRule, Prefix, TableId};
 
 use crate::AddressSet;
@@ -144,7 +145,7 @@ impl Host<'_> {
             device: match flow.family {
                 Family::Ipv4 => flow.oif,
                 // Input scores by the incoming link, output by the one asked for.
-                Family::Ipv6 if flow.iif == canreach_snapshot::link::LOOPBACK_IFINDEX => flow.oif,
+                Family::Ipv6 if flow.iif == LOOPBACK_IFINDEX => flow.oif,
                 Family::Ipv6 => Some(flow.iif),
             },
             strict: flow.strict,
@@ -204,6 +205,10 @@ impl Host<'_> {
         match hit? {
             Hit::Throw => None,
             Hit::Refused { route, refusal } => {
+                let suppressed = |rule| self.suppresses_discarded(rule, route);
+                if refusal == Refusal::Discarded && rule.is_some_and(suppressed) {
+                    return None;
+                }
                 let route = (exact || fib.names_refusals()).then_some(route);
                 Some(Found::Refused { refusal, route, rule: None })
             }
@@ -220,6 +225,14 @@ impl Host<'_> {
                 (!too_short && !in_group).then_some(Found::Route { route, way })
             }
         }
+    }
+
+    /// For a rule, a route that discards is a result like any other (`fib6_rule_suppress`).
+    fn suppresses_discarded(&self, rule: &PolicyRule, route: usize) -> bool {
+        let length = u32::from(self.netns().routes[route].destination.length());
+        let group = self.link(LOOPBACK_IFINDEX).map(|link| link.group);
+        rule.suppress_prefix_length.is_some_and(|shortest| length <= shortest)
+            || rule.suppress_ifgroup.is_some_and(|suppressed| Some(suppressed) == group)
     }
 
     /// The packets a rule matches (`fib_rule_match`).

@@ -25,13 +25,14 @@ use crate::path::appearance::{
 use crate::path::hook::{Seen, has_rules, walk_hook};
 use crate::path::ingress::ingress;
 use crate::path::input::input;
+use crate::path::ipv6_source::first_source;
 use crate::path::output::{Sender, connect, output};
 use crate::path::prerouting::prerouting;
 use crate::path::rejection::error_of;
 use crate::path::reply::{AnswerKey, bars_loopback, is_source, stays_inside};
 use crate::path::route_input::{group, table_doubts};
 use crate::path::sets::Sets;
-use crate::path::source_choice::{client_source, select_address};
+use crate::path::source_choice::select_address;
 use crate::path::stage::{Finding, Partition, needs_strict, silence};
 use crate::{DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
 
@@ -295,7 +296,7 @@ fn route_output(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked, path: &mut 
     };
     let mut parts = Partition::new();
     for (set, found) in look_up_output(host, sets, &flow, PacketSet::ALL) {
-        let refused = matches!(found, Found::Refused { .. });
+        let refused = matches!(found, Found::Refused { .. }) && discarding(found).is_none();
         if asked.to.is_multicast() && !refused {
             parts.push((set, group(host, asked.proto, asked.port)));
             continue;
@@ -328,7 +329,11 @@ fn route_output(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked, path: &mut 
         let again = Flow { source: Term::Is(chosen.map_or(0, address_value)), ..flow };
         path.source = chosen.unwrap_or(asked.to);
         if family == Family::Ipv6 && !refused {
-            parts.push((set, dispatch(host, asked, found, path)));
+            let finding = match discarding(found) {
+                Some(route) => discarded(host, sets, asked, (path.source, route)),
+                None => dispatch(host, asked, found, path),
+            };
+            parts.push((set, finding));
             continue;
         }
         for (set, found) in look_up_output(host, sets, &again, set) {
@@ -336,11 +341,60 @@ fn route_output(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked, path: &mut 
                 && chosen.is_some_and(|source| {
                     !is_source(host, source, asked.split) || is_barred(host, source, found)
                 });
-            let finding = if foreign { not_a_source() } else { dispatch(host, asked, found, path) };
+            let finding = match discarding(found) {
+                _ if foreign => not_a_source(),
+                Some(route) => discarded(host, sets, asked, (path.source, route)),
+                None => dispatch(host, asked, found, path),
+            };
             parts.push((set, finding));
         }
     }
     path.partitions.push(parts);
+}
+
+/// The route that a lookup found, if it is one that discards.
+const fn discarding(found: Found) -> Option<usize> {
+    match found {
+        Found::Refused { refusal: Refusal::Discarded, route, .. } => route,
+        Found::Refused { .. } | Found::Route { .. } => None,
+    }
+}
+
+/// A route through `lo` that is found and discards (`ip6_pkt_discard_out`). TCP takes the ICMPv6 error
+/// for an answer, if that is not discarded in turn; UDP sockets are told of no such error.
+fn discarded(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    asked: LocalAsked,
+    (source, route): (IpAddr, usize),
+) -> Finding {
+    let near = matches!(source, IpAddr::V6(source) if source.is_unicast_link_local());
+    // From the address dialled, if this machine has it; else from that of the client.
+    let own = host.entries_of(asked.to).next().is_some();
+    let flow = Flow {
+        family: Family::Ipv6,
+        destination: Term::Is(address_value(source)),
+        source: Term::Is(address_value(if own { asked.to } else { source })),
+        iif: LOOPBACK_IFINDEX,
+        oif: near.then_some(LOOPBACK_IFINDEX),
+        mark: 0,
+        uid: 0,
+        vrf_table: None,
+        protocol: 58,
+        source_port: PortTerm::Absent,
+        destination_port: PortTerm::Absent,
+        strict: needs_strict(source),
+        split: asked.split,
+    };
+    let ways = look_up_output(host, sets, &flow, PacketSet::ALL);
+    let arrives = ways.iter().all(|(_, found)| is_local(host, Family::Ipv6, *found));
+    let seen = if arrives && asked.proto == Proto::Tcp {
+        TheySee::NetworkUnreachable
+    } else {
+        silence(asked.proto)
+    };
+    let subject = Some(Subject::Route(route));
+    Finding::stop(Stage::Route, DropReason::RouteUnreachable, subject, Some(seen))
 }
 
 /// Whether no link of a route may carry a source of 127.0.0.0/8 (`__mkroute_output`).
@@ -394,8 +448,11 @@ fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> Opti
     let exit = way.and_then(|way| way.exits.first());
     match (family, way) {
         (Family::Ipv6, way) => {
+            let discarding = discarding(found).map(|route| &host.netns().routes[route]);
             let preferred = way.and_then(|way| way.preferred_source);
-            preferred.or_else(|| client_source(host, exit.map(|exit| exit.link), to))
+            let preferred = preferred.or_else(|| discarding?.preferred_source);
+            let link = exit.map(|exit| exit.link).or(discarding.map(|_| LOOPBACK_IFINDEX));
+            preferred.or_else(|| first_source(host, link, to))
         }
         (Family::Ipv4, None) => None,
         (Family::Ipv4, Some(way)) if way.kind == WayKind::Local => {
@@ -466,7 +523,9 @@ fn to_everyone(asked: LocalAsked, subject: Option<Subject>) -> Finding {
 const fn refused(refusal: Refusal) -> (DropReason, TheySee) {
     match refusal {
         Refusal::NoRoute => (DropReason::NoRoute, TheySee::NetworkUnreachable),
-        Refusal::RuleUnreachable => (DropReason::RouteUnreachable, TheySee::NetworkUnreachable),
+        Refusal::RuleUnreachable | Refusal::Discarded => {
+            (DropReason::RouteUnreachable, TheySee::NetworkUnreachable)
+        }
         Refusal::RouteUnreachable => (DropReason::RouteUnreachable, TheySee::HostUnreachable),
         Refusal::Prohibit => (DropReason::RouteProhibit, TheySee::PermissionDenied),
         Refusal::Blackhole => (DropReason::RouteBlackhole, TheySee::InvalidArgument),

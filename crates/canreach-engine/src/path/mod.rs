@@ -9,6 +9,7 @@ pub mod group;
 pub(crate) mod hook;
 pub(crate) mod ingress;
 pub(crate) mod input;
+pub(crate) mod ipv6_source;
 pub(crate) mod link;
 pub(crate) mod local;
 pub(crate) mod output;

@@ -12,22 +12,25 @@ use std::net::IpAddr;
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    CgroupId, Family, GapSubject, Ifindex, LinkKind, LinkSysctl, Port, Proto, TableId,
+    CgroupId, Family, GapSubject, Ifindex, LinkKind, LinkSysctl, Port, Proto, RouteProtocol,
+    TableId,
 };
 
 use crate::AddressSet;
 use crate::host::Host;
-use crate::host::flow::{Flow, Found, PortTerm, Term, Way, WayKind};
+use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, Way, WayKind};
 use crate::host::table::{Hit, Selector};
 use crate::netfilter::view::View;
 use crate::packet::packet_set::PacketSet;
 use crate::path::appearance::{Message, Reply, refusing, replying, strand};
 use crate::path::hook::{Seen, gap_doubts, has_rules, merge};
+use crate::path::ipv6_source::sources_by_destination;
 use crate::path::output::{Sender, leave, output};
 use crate::path::rejection::icmp_number;
 use crate::path::sets::Sets;
+use crate::path::socket_gate::mapped_sources;
 use crate::path::socket_lookup::l3mdev_accept;
-use crate::path::source_choice::{Class, candidates, source_choice};
+use crate::path::source_choice::source_choice;
 use crate::path::stage::{Asked, Finding, Partition};
 use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, TheySee, UnknownReason};
 
@@ -208,8 +211,9 @@ fn judge(
 ) -> WayBack {
     let (route, number) = match found {
         Found::Route { route, way } => (route, way),
-        Found::Refused { route, rule, .. } => {
-            return WayBack::None { route, rule, refused: true };
+        Found::Refused { route, rule, refusal } => {
+            let refused = refusal != Refusal::Discarded;
+            return WayBack::None { route, rule, refused };
         }
     };
     let way = host.fib(asked.family).way(number);
@@ -422,6 +426,11 @@ pub(crate) fn reply(
     let mut replies = Partition::new();
     let mut outputs = Partition::new();
     let mut strands = Vec::new();
+    if asked.proto == Proto::Udp {
+        let silence = Some(asked.silence());
+        let stop = Finding::stop(Stage::Reply, DropReason::NoReplyRoute, None, silence);
+        replies.push((mapped_sources(sets, asked.family), stop));
+    }
     for (set, way) in answer_ways(host, sets, asked, key) {
         let leaves_by = match &way {
             WayBack::By { link, .. } => *link,
@@ -470,16 +479,13 @@ fn answer_ways(
             | WayBack::Multipath { .. } => settled.push((set, way)),
         }
     }
-    let near = link_local_sources(sets);
-    for class in [Class::LinkLocal, Class::Other] {
-        let within = match class {
-            Class::LinkLocal => sets.and(failed, near),
-            Class::Other | Class::Loopback => sets.difference(failed, near),
-        };
-        if !within.is_empty() {
-            let again = second_ways(host, sets, asked, key, class);
-            for (set, way) in again {
-                settled.push((sets.and(set, within), way));
+    if !failed.is_empty() {
+        for (part, sources) in sources_by_destination(host, sets, None) {
+            let within = sets.and(failed, part);
+            if !within.is_empty() {
+                for (set, way) in second_ways(host, sets, asked, key, &sources) {
+                    settled.push((sets.and(set, within), way));
+                }
             }
         }
     }
@@ -493,12 +499,12 @@ fn second_ways(
     sets: &mut Sets,
     asked: &Asked<'_>,
     key: &AnswerKey,
-    class: Class,
+    sources: &[IpAddr],
 ) -> Vec<(PacketSet, WayBack)> {
     let none = WayBack::None { route: None, rule: None, refused: true };
     let mut agreed: Option<Vec<(PacketSet, WayBack)>> = None;
-    for source in candidates(host, None, (class, None)) {
-        let key = AnswerKey { source: Some(source), ..*key };
+    for source in sources {
+        let key = AnswerKey { source: Some(*source), ..*key };
         let ways = way_back(host, sets, asked, &key);
         agreed = Some(match agreed {
             None => ways,
@@ -581,7 +587,7 @@ fn error_sources(
         |index: usize| !is_link_local(asked.to) || addresses[index].ifindex == asked.link.ifindex;
     let is_own =
         host.entries_of(asked.to).any(|index| !addresses[index].is_tentative() && near_link(index));
-    if is_own {
+    if is_own || is_own_anycast(host, asked) {
         return vec![(PacketSet::ALL, vec![Some(asked.to)])];
     }
     let unsourced = AnswerKey { source: None, ..*key };
@@ -596,17 +602,25 @@ fn error_sources(
         }
     }
     parts.push((preferred, vec![None]));
-    let link_local = link_local_sources(sets);
-    let near = sets.difference(link_local, preferred);
-    let far = sets.or(link_local, preferred);
-    let far = sets.not(far);
-    let link = Some(asked.link.ifindex);
-    for (set, class) in [(near, Class::LinkLocal), (far, Class::Other)] {
-        let own = candidates(host, link, (class, None)).into_iter().map(Some);
-        let own: Vec<_> = own.collect();
+    for (set, sources) in sources_by_destination(host, sets, Some(asked.link.ifindex)) {
+        let own: Vec<_> = sources.into_iter().map(Some).collect();
+        let set = sets.difference(set, preferred);
         parts.push((set, if own.is_empty() { vec![None] } else { own }));
     }
+    parts.retain(|(set, _)| !set.is_empty());
     parts
+}
+
+/// An anycast address that the kernel itself made for a prefix of a link (`ipv6_chk_acast_addr_src`):
+/// its route says so. One added by hand has a route only.
+fn is_own_anycast(host: &Host<'_>, asked: &Asked<'_>) -> bool {
+    let fib = host.fib(Family::Ipv6);
+    let select = Selector { device: Some(asked.link.ifindex), strict: is_link_local(asked.to) };
+    let table = fib.tables.get(&TableId::LOCAL);
+    let hit = table.and_then(|table| table.look_up(address_value(asked.to), 0, select));
+    let Some(Hit::Route { route, way, length: 128 }) = hit else { return false };
+    fib.way(way).kind == WayKind::Anycast
+        && host.netns().routes[route].protocol == RouteProtocol::KERNEL
 }
 
 const fn is_link_local(address: IpAddr) -> bool {

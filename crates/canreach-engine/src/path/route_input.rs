@@ -433,7 +433,9 @@ fn refused(
     let unless_udp = |seen| if udp { TheySee::Silence } else { seen };
     let reason = match refusal {
         Refusal::NoRoute => DropReason::NoRoute,
-        Refusal::RuleUnreachable | Refusal::RouteUnreachable => DropReason::RouteUnreachable,
+        Refusal::RuleUnreachable | Refusal::RouteUnreachable | Refusal::Discarded => {
+            DropReason::RouteUnreachable
+        }
         Refusal::Prohibit => DropReason::RouteProhibit,
         Refusal::Blackhole => DropReason::RouteBlackhole,
     };
@@ -442,9 +444,13 @@ fn refused(
         (Family::Ipv4, Refusal::Prohibit) => TheySee::HostUnreachable,
         (Family::Ipv6, Refusal::Prohibit) => TheySee::PermissionDenied,
         (Family::Ipv4, Refusal::RouteUnreachable) => unless_udp(TheySee::HostUnreachable),
-        (_, Refusal::NoRoute | Refusal::RuleUnreachable | Refusal::RouteUnreachable) => {
-            unless_udp(TheySee::NetworkUnreachable)
-        }
+        (
+            _,
+            Refusal::NoRoute
+            | Refusal::RuleUnreachable
+            | Refusal::RouteUnreachable
+            | Refusal::Discarded,
+        ) => unless_udp(TheySee::NetworkUnreachable),
     };
     let forwarding = forwarding(host, asked);
     if asked.family == Family::Ipv4 && !forwarding.is_set() {

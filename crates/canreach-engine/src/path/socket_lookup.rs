@@ -378,8 +378,8 @@ pub(crate) fn lookup_doubts(host: &Host<'_>, proto: Proto, family: Family) -> Ve
     doubts
 }
 
-/// Doubts about sockets of the port whose device and v6only were not read: one of them might take the
-/// packet, or might not.
+/// Doubts about sockets of the port whose device and v6only were not read, or of which it was not read
+/// whether they take packets of a VRF: one of them might take the packet, or might not.
 pub(crate) fn detail_doubts(host: &Host<'_>, query: &SocketQuery) -> Vec<Doubt> {
     let sockets = &host.netns().sockets;
     let any = query.family.unspecified();
@@ -391,10 +391,24 @@ pub(crate) fn detail_doubts(host: &Host<'_>, query: &SocketQuery) -> Vec<Doubt> 
                 socket.family == family && (address == Some(query.to) || address == Some(any))
             })
     };
-    gap_doubts(
+    let unbound = |socket: &Socket| {
+        let address = receive_address(socket, query.family);
+        socket.device.is_none() && (address == Some(query.to) || address == Some(any))
+    };
+    let mut of_port = host.sockets().of_port(query.proto, query.port);
+    let accept = l3mdev_accept(query.proto).name();
+    let asks_vrf = query.slave.is_some() && of_port.any(|index| unbound(&sockets[index.0]));
+    let mut doubts = gap_doubts(
+        host,
+        Stage::Socket,
+        DoubtEffect::MayRedirect,
+        |subject| matches!(subject, GapSubject::Sysctl(name) if asks_vrf && name == accept),
+    );
+    doubts.extend(gap_doubts(
         host,
         Stage::Socket,
         DoubtEffect::MayStop,
         |subject| matches!(subject, GapSubject::SocketDetails(proto, family) if matters(*proto, *family)),
-    )
+    ));
+    doubts
 }

@@ -17,7 +17,7 @@ use crate::path::appearance::Message;
 use crate::path::local::{LocalAnswer, local_reply};
 use crate::path::receive::{Along, Branch, Cell, Refusals, Walk};
 use crate::path::reply::{AnswerKey, mark_doubts, reply, seen_refusals};
-use crate::path::socket_gate::socket_gate;
+use crate::path::socket_gate::{mapped_sources, socket_gate, socket_programs};
 use crate::path::socket_lookup::{Lookup, SocketQuery, detail_doubts, lookup_doubts};
 use crate::path::stage::{Asked, Finding, Partition, silence};
 use crate::{
@@ -28,7 +28,13 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Tail {
     /// A socket, or one of several, gets it. Broadcasts are not answered.
-    Delivered { answers: Vec<Answering>, gate: Finding, unread: Finding, to_everyone: bool },
+    Delivered {
+        answers: Vec<Answering>,
+        programs: Finding,
+        gate: Finding,
+        unread: Finding,
+        to_everyone: bool,
+    },
     /// None does. The answer is that of the same program, listening where it is asked for.
     Missed { reason: DropReason, answer: Answering, unread: Finding, to_everyone: bool },
 }
@@ -63,11 +69,13 @@ impl Walk<'_, '_> {
         let set = cell.set;
         let mut stages = Vec::new();
         let answers = match (self.tail(along, cell), &cell.lookup) {
-            (Tail::Delivered { answers, gate, unread, .. }, Lookup::Sockets(sockets)) => {
+            (Tail::Delivered { answers, programs, gate, unread, .. }, Lookup::Sockets(sockets)) => {
                 let subject = sockets.first().map(|socket| Subject::Socket(*socket));
                 let mut finding = Finding::pass(Stage::Socket, subject);
                 finding.sockets.clone_from(sockets);
-                stages.extend([unread, finding, gate].map(|finding| vec![(set, finding)]));
+                stages.extend([unread, finding, programs].map(|finding| vec![(set, finding)]));
+                stages.push(self.mapped(along, set));
+                stages.push(vec![(set, gate)]);
                 answers
             }
             (Tail::Missed { reason, answer, unread, to_everyone }, Lookup::Missed(_, nearest)) => {
@@ -111,6 +119,18 @@ impl Walk<'_, '_> {
         stages
     }
 
+    /// TCP takes no connection from IPv4-mapped sources.
+    fn mapped(&mut self, along: Along<'_>, set: PacketSet) -> Partition {
+        let arrival = along.arrival();
+        if arrival.proto == Proto::Udp || matches!(arrival.arrival, Arrival::Local { .. }) {
+            return Partition::new();
+        }
+        let mapped = mapped_sources(&mut self.sets, self.family);
+        let silence = Some(silence(Proto::Tcp));
+        let stop = Finding::stop(Stage::Gate, DropReason::Martian, None, silence);
+        vec![(self.sets.and(set, mapped), stop)]
+    }
+
     /// Everything behind the lookup that a fate can depend on.
     pub(super) fn tail(&self, along: Along<'_>, cell: &Cell) -> Tail {
         let to_everyone = cell.to_everyone;
@@ -127,8 +147,9 @@ impl Walk<'_, '_> {
                         answers.push(answer);
                     }
                 }
+                let programs = socket_programs(self.host, sockets);
                 let gate = socket_gate(self.host, along.arrival().proto, sockets);
-                Tail::Delivered { answers, gate, unread, to_everyone }
+                Tail::Delivered { answers, programs, gate, unread, to_everyone }
             }
             Lookup::Missed(reason, nearest) => {
                 let assumed = Answering {

@@ -241,7 +241,9 @@ impl Walk<'_> {
         match (route.preferred_source, nexthop.and_then(|nexthop| nexthop.ifindex)) {
             (Some(preferred), _) => Some(preferred),
             (None, _) if route.kind == RouteType::Local => Some(destination),
-            (None, Some(link)) => self.inet_select_addr(link, gateway, route.scope),
+            (None, Some(link)) => {
+                self.inet_select_addr(link, gateway, route.scope).first().copied()
+            }
             (None, None) => None,
         }
     }
@@ -261,20 +263,26 @@ impl Walk<'_> {
             flow.strict = true;
         }
         let mut answer = self.ip_route_output(&flow, false);
-        let way = answer.as_ref().ok();
-        let named = way.and_then(|way| self.netns.routes[way.route?].preferred_source);
-        let by = way.and_then(|way| way.links.first().copied());
+        let (route, by) = match &answer {
+            Ok(way) => (way.route, way.links.first().copied()),
+            Err(NoWayOut::Fib(FibError::Discarded(route))) => {
+                (Some(*route), Some(LOOPBACK_IFINDEX))
+            }
+            Err(_) => (None, None),
+        };
+        let named = route.and_then(|route| self.netns.routes[route].preferred_source);
         let candidates = self.ipv6_dev_get_saddr(by, destination);
-        let chosen = bound.or(named).or_else(|| self.nearest(&candidates, destination));
+        let chosen = bound.or(named).or_else(|| candidates.first().copied());
         let Some(source) = chosen else {
             let they_see = Some(TheySee::AddressNotAvailable);
             return Err(Stop { reason: DropReason::NoRoute, they_see });
         };
-        if answer.is_err() {
+        if route.is_none() {
             flow.source = Some(source);
             answer = self.ip_route_output(&flow, false);
         }
         match answer {
+            Err(NoWayOut::Fib(FibError::Discarded(_))) => Err(self.discarded(source, destination)),
             Err(NoWayOut::Fib(error)) => Err(refused(error)),
             Err(NoWayOut::Source) => Err(refused(FibError::NoRoute)),
             Ok(way) => {
@@ -288,13 +296,34 @@ impl Walk<'_> {
             }
         }
     }
+
+    /// `ip6_pkt_discard_out`: the error of connect(2) comes as an ICMPv6 message, from the address
+    /// dialled if it is one of this machine's, which has to find its way as well. UDP sockets are not
+    /// told (`icmpv6_err_convert` calls it not fatal).
+    fn discarded(&mut self, source: IpAddr, dialled: IpAddr) -> Stop {
+        let reason = DropReason::RouteUnreachable;
+        let own = self.netns.addresses.iter().any(|own| own.address() == dialled);
+        let flow = Flow {
+            source: Some(if own { dialled } else { source }),
+            oif: is_link_local(source).then_some(LOOPBACK_IFINDEX),
+            ip_protocol: 58,
+            ..self.output_flow(source)
+        };
+        let way = self.ip_route_output(&flow, false);
+        if self.packet.proto == Proto::Tcp && way.is_ok_and(|way| self.stays(&way)) {
+            return Stop { reason, they_see: Some(TheySee::NetworkUnreachable) };
+        }
+        self.silent(reason)
+    }
 }
 
 /// What connect(2) returns.
 const fn refused(error: FibError) -> Stop {
     let reason = match error {
         FibError::NoRoute | FibError::Again => DropReason::NoRoute,
-        FibError::RuleUnreachable | FibError::RouteUnreachable => DropReason::RouteUnreachable,
+        FibError::RuleUnreachable | FibError::RouteUnreachable | FibError::Discarded(_) => {
+            DropReason::RouteUnreachable
+        }
         FibError::Prohibit => DropReason::RouteProhibit,
         FibError::Blackhole => DropReason::RouteBlackhole,
     };
@@ -304,9 +333,10 @@ const fn refused(error: FibError) -> Stop {
 /// The error of a lookup, as a program sees it.
 pub(super) const fn errno(error: FibError) -> TheySee {
     match error {
-        FibError::NoRoute | FibError::Again | FibError::RuleUnreachable => {
-            TheySee::NetworkUnreachable
-        }
+        FibError::NoRoute
+        | FibError::Again
+        | FibError::RuleUnreachable
+        | FibError::Discarded(_) => TheySee::NetworkUnreachable,
         FibError::RouteUnreachable => TheySee::HostUnreachable,
         FibError::Prohibit => TheySee::PermissionDenied,
         FibError::Blackhole => TheySee::InvalidArgument,

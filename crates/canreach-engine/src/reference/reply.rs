@@ -8,15 +8,15 @@ use std::net::IpAddr;
 
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    Family, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind, NextHop, NfHook, Proto, RouteType,
-    Scope, Socket,
+    Family, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind, NextHop, NfHook, Prefix, Proto,
+    RouteProtocol, RouteType, Scope, Socket,
 };
 
 use super::netfilter::skb::{Owner, PACKET_HOST, Skb, Tuple};
 use super::netfilter::{NfStop, Rejection};
 use super::output::{NoWayOut, WayOut};
 use super::route::{Arrived, Onward, is_link_local};
-use super::table::Flow;
+use super::table::{FibError, Flow};
 use super::walk::{Stop, Walk};
 use crate::{Arrival, DoubtEffect, DropReason, SocketIndex, TheySee, UnknownReason};
 
@@ -206,7 +206,15 @@ impl Walk<'_> {
                 && !address.is_tentative()
                 && (address.ifindex == link || !is_link_local(dialled))
         });
-        if is_own {
+        // `ipv6_chk_acast_addr_src`: the kernel makes a route for each anycast address it keeps itself.
+        let is_anycast = self.netns.routes.iter().any(|route| {
+            route.kind == RouteType::Anycast
+                && route.protocol == RouteProtocol::KERNEL
+                && route.destination == Prefix::host(dialled)
+                && (!is_link_local(dialled)
+                    || route.nexthops.iter().any(|nexthop| nexthop.ifindex == Some(link)))
+        });
+        if is_own || is_anycast {
             return vec![dialled];
         }
         let way = self.ip_route_output(flow, false).ok();
@@ -301,6 +309,10 @@ impl Walk<'_> {
         if self.is_stolen_datagram(arrived, socket) {
             self.doubt(UnknownReason::ReplyAddress, DoubtEffect::MayStop);
             return Ok(Vec::new());
+        }
+        if matches!(arrived.source, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+            // `udpv6_sendmsg` makes an IPv4 datagram of it.
+            return Err(self.silent(DropReason::NoReplyRoute));
         }
         let flow = self.reply_flow(arrived, socket);
         let transparent = socket.transparent == Some(true);
@@ -513,6 +525,7 @@ impl Walk<'_> {
                 Ok((way, sources))
             }
             (Err(error), Family::Ipv4) => Err(error),
+            (Err(error @ NoWayOut::Fib(FibError::Discarded(_))), Family::Ipv6) => Err(error),
             (Err(error), Family::Ipv6) => {
                 // `ip6_dst_lookup_tail`: an error without a source is forgotten, and the route looked
                 // up again with one.
@@ -547,7 +560,11 @@ impl Walk<'_> {
                     by = way.links.iter().map(|link| (*link, None)).collect();
                 }
                 by.into_iter()
-                    .map(|(link, gateway)| self.inet_select_addr(link, gateway, scope))
+                    .flat_map(|(link, gateway)| {
+                        let own = self.inet_select_addr(link, gateway, scope);
+                        let none = own.is_empty().then_some(None);
+                        own.into_iter().map(Some).chain(none)
+                    })
                     .collect()
             }
             Family::Ipv6 => {

@@ -385,7 +385,7 @@ const fn ip_error(error: FibError) -> RouteInput {
         FibError::NoRoute | FibError::Again => {
             (DropReason::NoRoute, Some((TheySee::NetworkUnreachable, TheySee::Silence)))
         }
-        FibError::RuleUnreachable => {
+        FibError::RuleUnreachable | FibError::Discarded(_) => {
             (DropReason::RouteUnreachable, Some((TheySee::NetworkUnreachable, TheySee::Silence)))
         }
         FibError::RouteUnreachable => {
@@ -404,7 +404,7 @@ const fn ip6_error(error: FibError) -> RouteInput {
     let no_route = Some((TheySee::NetworkUnreachable, TheySee::Silence));
     let (reason, icmp) = match error {
         FibError::NoRoute | FibError::Again => (DropReason::NoRoute, no_route),
-        FibError::RuleUnreachable | FibError::RouteUnreachable => {
+        FibError::RuleUnreachable | FibError::RouteUnreachable | FibError::Discarded(_) => {
             (DropReason::RouteUnreachable, no_route)
         }
         FibError::Prohibit => (

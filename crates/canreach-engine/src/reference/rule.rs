@@ -68,6 +68,9 @@ impl Walk<'_> {
             match answer {
                 Err(FibError::Again) => {}
                 Ok(found) if self.fib_rule_suppress(rule, &found) => {}
+                // To a rule this is a result, not an error.
+                Err(FibError::Discarded(route))
+                    if self.fib_rule_suppress(rule, &Found { route, nexthops: vec![0] }) => {}
                 answer => return answer,
             }
         }

@@ -80,7 +80,19 @@ impl Walk<'_> {
             Proto::Tcp => GlobalSysctl::TcpL3mdevAccept,
             Proto::Udp => GlobalSysctl::UdpL3mdevAccept,
         };
-        arrived.sdif.is_none() || self.global_sysctl(accepts) != 0
+        if arrived.sdif.is_none() {
+            return true;
+        }
+        let asks = |socket: &Socket| {
+            socket.device.is_none() && self.takes_address(socket, arrived.destination)
+        };
+        if self.of_port().any(|(_, socket)| asks(socket)) {
+            self.gaps(
+                DoubtEffect::MayRedirect,
+                |subject| matches!(subject, GapSubject::Sysctl(name) if name == accepts.name()),
+            );
+        }
+        self.netns.sysctls.global.get(&accepts).is_some_and(|value| *value != 0)
     }
 
     /// Sockets of the packet's protocol and port.
@@ -331,6 +343,11 @@ impl Walk<'_> {
     /// The stage behind the lookup: programs of control groups, then the accept queue.
     pub(super) fn gate_stage(&mut self, sockets: &[SocketIndex]) -> Result<(), Stop> {
         self.cgroup_hooks(sockets);
+        // `tcp_v6_conn_request`.
+        let mapped = matches!(self.packet.source, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        if mapped && self.packet.proto == Proto::Tcp {
+            return Err(self.silent(DropReason::Martian));
+        }
         let is_full = |index: &SocketIndex| {
             self.packet.proto == Proto::Tcp
                 && self.netns.sockets[index.0].backlog.is_some_and(|backlog| backlog.is_full())

@@ -79,6 +79,7 @@ impl Walk<'_> {
             Err(
                 FibError::NoRoute
                 | FibError::RuleUnreachable
+                | FibError::Discarded(_)
                 | FibError::RouteUnreachable
                 | FibError::Prohibit
                 | FibError::Blackhole

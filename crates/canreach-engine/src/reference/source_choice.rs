@@ -1,27 +1,26 @@
 //! The source address that the kernel gives to what starts here.
 //!
-//! Mirrors `inet_select_addr` (net/ipv4/devinet.c) and the first rules of `ipv6_dev_get_saddr`
-//! (net/ipv6/addrconf.c): same address, scope, deprecated, outgoing link. Left out: the later rules
-//! of RFC 6724 (home addresses, labels, privacy, ORCHID); addresses between which they would choose
-//! are all given.
+//! Mirrors `inet_select_addr` (net/ipv4/devinet.c) and `ipv6_dev_get_saddr` (net/ipv6/addrconf.c).
+//! Left out: tables of labels other than the one a machine starts with, home addresses, preferences of
+//! sockets, `use_optimistic`. In which order links were made is not known: addresses between which it
+//! would choose are all given.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use canreach_snapshot::address::address_value;
+use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{Address, AddressFlags, Family, Ifindex, LinkSysctl, Prefix, Scope};
 
-use super::route::is_link_local;
 use super::walk::Walk;
 
 impl Walk<'_> {
     /// `inet_select_addr`: the first primary address of the link in the gateway's subnet, or the first
-    /// at all, or one of another link.
+    /// at all; without one there, the first of any of the other links.
     pub(super) fn inet_select_addr(
         &self,
         device: Ifindex,
         gateway: Option<IpAddr>,
         scope: Scope,
-    ) -> Option<IpAddr> {
+    ) -> Vec<IpAddr> {
         let local_scope = self.widest_host_scope(device);
         let gateway = gateway.filter(|gateway| Family::of(*gateway) == Family::Ipv4);
         let primary =
@@ -38,9 +37,8 @@ impl Walk<'_> {
         };
         let chosen = suitable.clone().find(beside).or_else(|| suitable.next());
         if let Some(address) = chosen {
-            return Some(address.address());
+            return vec![address.address()];
         }
-        let vrf = self.l3mdev_master(device);
         let of_link = |link: Ifindex| {
             addresses()
                 .find(|address| {
@@ -50,11 +48,14 @@ impl Walk<'_> {
                 })
                 .map(Address::address)
         };
-        vrf.and_then(of_link).or_else(|| {
-            let mut links = self.netns.links.iter().map(|link| link.ifindex);
-            links
-                .find_map(|link| if self.l3mdev_master(link) == vrf { of_link(link) } else { None })
-        })
+        let vrf = self.l3mdev_master(device);
+        // The loopback link is always the first of all.
+        let first = if vrf.is_some() { vrf } else { Some(LOOPBACK_IFINDEX) };
+        if let Some(address) = first.and_then(of_link) {
+            return vec![address];
+        }
+        let links = self.netns.links.iter().map(|link| link.ifindex);
+        links.filter(|link| self.l3mdev_master(*link) == vrf).filter_map(of_link).collect()
     }
 
     /// What the kernel takes addresses of scope host for on a link. No doubt is worth the sysctl here.
@@ -63,69 +64,110 @@ impl Walk<'_> {
         if allows { Scope::LINK } else { Scope::HOST }
     }
 
-    /// `ipv6_dev_get_saddr`: the addresses that suit a destination best, seen from a link; in the
-    /// order of the snapshot. None if this machine has no usable IPv6 address there.
+    /// `ipv6_dev_get_saddr`: the address that suits a destination best, seen from a link. Several where
+    /// links tie, as their order is not known; none if this machine has no usable IPv6 address there.
     pub(super) fn ipv6_dev_get_saddr(
         &self,
         link: Option<Ifindex>,
         destination: IpAddr,
     ) -> Vec<IpAddr> {
+        let IpAddr::V6(to) = destination else { return Vec::new() };
         let vrf = link.and_then(|link| self.l3mdev_master(link));
         // A destination that means something on one link only is reached from that link's addresses.
-        let narrow = link.is_some() && class(destination) != Class::Wide;
-        let mut best: Option<(_, Vec<IpAddr>)> = None;
+        let narrow = link.is_some_and(|link| {
+            source_scope(to) <= 2 || self.sysctl_of(LinkSysctl::V6UseOifAddrsOnly, link) != 0
+        });
+        let mut best: Vec<(Score, &Address)> = Vec::new();
         for address in &self.netns.addresses {
-            let elsewhere = link != Some(address.ifindex);
-            let usable = address.prefix.family() == Family::Ipv6
-                && !address.is_tentative()
+            let IpAddr::V6(own) = address.address() else { continue };
+            let elsewhere = link.is_some_and(|link| link != address.ifindex);
+            let usable = !address.is_tentative()
                 && self.l3mdev_master(address.ifindex) == vrf
                 && !(narrow && elsewhere);
             if !usable {
                 continue;
             }
-            let own = address.address();
-            let rank = (
-                own != destination,
-                class(own) != class(destination),
-                address.flags.has(AddressFlags::DEPRECATED),
-                elsewhere,
-            );
-            match &mut best {
-                Some((held, addresses)) if *held == rank => addresses.push(own),
-                Some((held, _)) if *held < rank => {}
-                Some(_) | None => best = Some((rank, vec![own])),
+            let score = self.saddr_score(own, address, to, elsewhere);
+            let held = best.first().map(|(held, _)| *held);
+            if held.is_none_or(|held| score > held) {
+                best = vec![(score, address)];
+            } else if held == Some(score)
+                && best.iter().all(|(_, other)| other.ifindex != address.ifindex)
+            {
+                best.push((score, address));
             }
         }
-        best.map(|(_, addresses)| addresses).unwrap_or_default()
+        let mut chosen: Vec<IpAddr> = best.iter().map(|(_, best)| best.address()).collect();
+        chosen.dedup();
+        chosen
     }
 
-    /// Of addresses that suit equally, the one that shares most leading bits with the destination
-    /// (rule 8), the first of equals.
-    pub(super) fn nearest(&self, candidates: &[IpAddr], destination: IpAddr) -> Option<IpAddr> {
-        let shared = |candidate: &IpAddr| {
-            let own = self.netns.addresses.iter().find(|own| own.address() == *candidate);
-            let differ = address_value(*candidate) ^ address_value(destination);
-            differ.leading_zeros().min(own.map_or(0, |own| u32::from(own.prefix.length())))
-        };
-        let most = candidates.iter().map(shared).max()?;
-        candidates.iter().copied().find(|candidate| shared(candidate) == most)
+    /// `ipv6_get_saddr_eval`, rule by rule; the larger wins.
+    fn saddr_score(
+        &self,
+        own: Ipv6Addr,
+        address: &Address,
+        to: Ipv6Addr,
+        elsewhere: bool,
+    ) -> Score {
+        let flag = |flag| address.flags.has(flag);
+        let (scope, wanted) = (i32::from(source_scope(own)), i32::from(source_scope(to)));
+        let octets = own.octets();
+        let always_preferred =
+            octets[..10] == [0; 10] && matches!(octets[10..12], [0, 0] | [0xff, 0xff]);
+        let temporary = flag(AddressFlags::TEMPORARY_OR_SECONDARY);
+        let wants_temporary = self.sysctl_of(LinkSysctl::V6UseTempaddr, address.ifindex) >= 2;
+        let mut common = 0;
+        for (own, to) in octets.into_iter().zip(to.octets()) {
+            common += (own ^ to).leading_zeros();
+            if own != to {
+                break;
+            }
+        }
+        (
+            own == to,
+            if scope >= wanted { -scope } else { scope - 128 },
+            always_preferred || !(flag(AddressFlags::DEPRECATED) || flag(AddressFlags::OPTIMISTIC)),
+            !elsewhere,
+            label(own) == label(to),
+            temporary == wants_temporary,
+            (label(own) == ORCHID_LABEL) == (label(to) == ORCHID_LABEL),
+            common.min(u32::from(address.prefix.length())),
+        )
+    }
+
+    fn sysctl_of(&self, sysctl: LinkSysctl, link: Ifindex) -> i64 {
+        self.attempt(|walk| walk.link_sysctl(sysctl, link))
     }
 }
 
-/// How far an IPv6 address reaches, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Loopback,
-    LinkLocal,
-    Wide,
+/// Same address, scope, not deprecated, outgoing link, label, privacy, ORCHID, common prefix.
+type Score = (bool, i32, bool, bool, bool, bool, bool, u32);
+
+/// `__ipv6_addr_src_scope`: link-local (the loopback address too), site-local, global.
+const fn source_scope(address: Ipv6Addr) -> u8 {
+    match address.segments()[0] & 0xffc0 {
+        0xfe80 => 2,
+        0xfec0 => 5,
+        _ if address.is_loopback() => 2,
+        _ => 14,
+    }
 }
 
-fn class(address: IpAddr) -> Class {
-    if address.is_loopback() {
-        Class::Loopback
-    } else if is_link_local(address) {
-        Class::LinkLocal
-    } else {
-        Class::Wide
+const ORCHID_LABEL: u32 = 7;
+
+/// `ipv6_addr_label` with the table a machine starts with; the longest prefix counts.
+fn label(address: Ipv6Addr) -> u32 {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 1] => 0,
+        [0, 0, 0, 0, 0, 0, ..] => 3,
+        [0, 0, 0, 0, 0, 0xffff, ..] => 4,
+        [0x2001, second, ..] if second & 0xfff0 == 0x10 => ORCHID_LABEL,
+        [0x2001, 0, ..] => 6,
+        [0x3ffe, ..] => 12,
+        [0x2002, ..] => 2,
+        [first, ..] if first & 0xffc0 == 0xfec0 => 11,
+        [first, ..] if first & 0xfe00 == 0xfc00 => 5,
+        _ => 1,
     }
 }

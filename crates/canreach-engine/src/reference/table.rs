@@ -56,6 +56,9 @@ pub(super) enum FibError {
     Prohibit,
     /// EINVAL.
     Blackhole,
+    /// No error, and the packet is dropped with an ICMPv6 one later: a route through `lo`, by its
+    /// position in `Netns::routes`.
+    Discarded(usize),
     /// Not in this table (EAGAIN): the next rule decides. Never the end result.
     Again,
 }
@@ -77,15 +80,15 @@ const fn type_error(kind: RouteType) -> Option<FibError> {
     }
 }
 
-/// The same for IPv6, where a unicast route through `lo` discards as well: every packet gets the
-/// error of "no route", as if a rule said so (`fib6_is_reject`, `ip6_rt_init_dst_reject`).
-fn rt6_error(route: &Route) -> Option<FibError> {
+/// The same for IPv6, where a unicast route through `lo` discards as well: the lookup succeeds, but
+/// every packet gets the error of "no route" (`fib6_is_reject`, `ip6_rt_init_dst_reject`).
+fn rt6_error(route: &Route, position: usize) -> Option<FibError> {
     let through_lo =
         |nexthop: &NextHop| nexthop.ifindex == Some(canreach_snapshot::link::LOOPBACK_IFINDEX);
     let leads_out = route.nexthops.is_empty() || !route.nexthops.iter().all(through_lo);
     if route.kind == RouteType::Unicast && !leads_out && !route.destination.address().is_loopback()
     {
-        return Some(FibError::RuleUnreachable);
+        return Some(FibError::Discarded(position));
     }
     type_error(route.kind)
 }
@@ -172,7 +175,7 @@ impl<'a> Walk<'a> {
         for node in fib6_nodes(&routes, flow) {
             if let Some(found) = self.rt6_select(&node, flow) {
                 let route = &self.netns.routes[found.route];
-                return rt6_error(route).map_or(Ok(found), Err);
+                return rt6_error(route, found.route).map_or(Ok(found), Err);
             }
         }
         Err(FibError::Again)

@@ -295,13 +295,12 @@ impl Walk<'_> {
         let Some(out) = place.oif else { return Err(NfStop::NAT) };
         let address = match skb.family {
             Some(Family::Ipv6) => {
-                let candidates = self.ipv6_dev_get_saddr(Some(out), skb.destination);
-                self.nearest(&candidates, skb.destination)
+                self.ipv6_dev_get_saddr(Some(out), skb.destination).first().copied()
             }
             _ => {
                 let hop = skb.rerouted.as_ref().and_then(|way| way.nexthops.first());
                 let gateway = hop.and_then(|hop| hop.gateway).unwrap_or(skb.destination);
-                self.inet_select_addr(out, Some(gateway), Scope::UNIVERSE)
+                self.inet_select_addr(out, Some(gateway), Scope::UNIVERSE).first().copied()
             }
         };
         let Some(address) = address else { return Err(NfStop::NAT) };
