@@ -50,8 +50,8 @@ pub(crate) struct Members {
 impl CgroupTree {
     /// The mount, where there is one.
     pub(crate) fn open() -> Option<Self> {
-        let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-        let mount = mount_point(&mounts)?;
+        let mounts = directory::read_text("/proc/self/mountinfo").ok()?;
+        let mount = mount_point(mounts.as_bytes())?;
         let root = directory::open(CWD, &mount).ok()?;
         Some(Self { mount, root })
     }

@@ -2,10 +2,11 @@
 //! entry. Machines have 100,000 descriptors; an allocation for each would cost more than the calls.
 
 use std::ffi::CStr;
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -62,18 +63,7 @@ pub(crate) fn read_file(
     path: impl Arg,
     contents: &mut Vec<u8>,
 ) -> Result<(), Errno> {
-    contents.clear();
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(parent, path, flags, Mode::empty())?;
-    loop {
-        // Most files of /proc fit at once; those that do not are read in growing pieces.
-        contents.reserve(4096);
-        match rustix::io::read(&file, rustix::buffer::spare_capacity(contents)) {
-            Ok(0) => return Ok(()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    read_until(parent, path, contents, |_| false)
 }
 
 /// Reads a file that the kernel writes in one piece, as all of `/proc/PID` but tables: a read that
@@ -83,24 +73,52 @@ pub(crate) fn read_piece(
     path: impl Arg,
     contents: &mut Vec<u8>,
 ) -> Result<(), Errno> {
+    read_until(parent, path, contents, |contents| contents.len() < contents.capacity())
+}
+
+fn read_until(
+    parent: impl AsFd,
+    path: impl Arg,
+    contents: &mut Vec<u8>,
+    is_all: impl Fn(&Vec<u8>) -> bool,
+) -> Result<(), Errno> {
     contents.clear();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(parent, path, flags, Mode::empty())?;
     loop {
+        // Most files of /proc fit at once; those that do not are read in growing pieces.
         contents.reserve(4096);
         match rustix::io::read(&file, rustix::buffer::spare_capacity(contents)) {
-            Ok(_) if contents.len() < contents.capacity() => return Ok(()),
             Ok(0) => return Ok(()),
+            Ok(_) if is_all(contents) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
     }
 }
 
+/// Reads a whole file as text, in a few large pieces: the size of a file in /proc is not known before.
+pub(crate) fn read_text(path: &str) -> io::Result<String> {
+    let mut contents = Vec::with_capacity(8192);
+    read_file(CWD, path, &mut contents)?;
+    Ok(into_text(contents))
+}
+
+/// The same for a file that the kernel writes in one piece.
+pub(crate) fn read_text_piece(path: &str) -> io::Result<String> {
+    let mut contents = Vec::with_capacity(4096);
+    read_piece(CWD, path, &mut contents)?;
+    Ok(into_text(contents))
+}
+
+fn into_text(contents: Vec<u8>) -> String {
+    String::from_utf8(contents)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::CWD;
 
     #[test]
     fn every_entry_is_seen_once_with_its_kind() {

@@ -38,7 +38,6 @@ use canreach_snapshot::{Gap, Netns, Snapshot};
 /// # Errors
 /// Only where nothing at all can be read; everything else becomes a gap of the snapshot.
 pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
-    let own = netns::own_id().ok();
     let subject = match netns::locate(&scope.netns) {
         None => {
             let mut reading = namespace::read(scope)?;
@@ -62,10 +61,11 @@ pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
     if scope.all_namespaces {
         read_others(scope, &mut namespaces, &mut gaps);
     }
+    // Without /proc no namespace has an identity; the one asked for by no name is still it.
+    let asked_for = scope.netns == NetnsChoice::Own;
+    let own = if asked_for { None } else { netns::own_id().ok() };
     for (position, netns) in namespaces.iter_mut().enumerate() {
-        // Without /proc no namespace has an identity; the one asked for by no name is still it.
-        let asked_for = position == 0 && scope.netns == NetnsChoice::Own;
-        netns.own = asked_for || own == Some(netns.id);
+        netns.own = (asked_for && position == 0) || own == Some(netns.id);
     }
     let machine = machine::read(privileged);
     let (processes, cgroups) = (Vec::new(), Vec::new());

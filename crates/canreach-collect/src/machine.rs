@@ -10,6 +10,8 @@ use std::path::Path;
 use canreach_snapshot::{Machine, Virtualization};
 use rustix::time::ClockId;
 
+use crate::directory;
+
 /// Names that hypervisors give themselves in DMI tables (`/sys/class/dmi/id`).
 const HYPERVISORS: [&str; 14] = [
     "QEMU",
@@ -68,29 +70,33 @@ struct Marks {
 }
 
 impl Marks {
+    /// Reads no further than it has to: the later marks cost the most.
     fn read(kernel_release: &str) -> Self {
-        let text = |path: &str| {
-            let bytes = std::fs::read(path).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        let dmi = ["sys_vendor", "product_name", "board_vendor", "bios_vendor"];
-        Self {
-            kernel_release: kernel_release.to_owned(),
-            // Images unpacked onto a real or virtual machine keep the file; what they lack is a PID
-            // namespace of their own.
-            container_file: in_own_pid_namespace()
-                && ["/.dockerenv", "/run/.containerenv"]
-                    .iter()
-                    .any(|path| Path::new(path).exists()),
-            // Root only; systemd copies the value to where everyone can read it.
-            container_variable: text("/proc/1/environ")
-                .split('\0')
-                .any(|variable| variable.strip_prefix("container=").is_some_and(is_value))
-                || is_value(text("/run/systemd/container").trim()),
-            init_cgroup: text("/proc/1/cgroup"),
-            cpuinfo: first_processor(),
-            dmi: dmi.map(|name| text(&format!("/sys/class/dmi/id/{name}"))).join(""),
+        let text = |path: &str| directory::read_text_piece(path).unwrap_or_default();
+        let mut marks = Self { kernel_release: kernel_release.to_owned(), ..Self::default() };
+        if marks.wsl().is_some() {
+            return marks;
         }
+        // Images unpacked onto a real or virtual machine keep the file; what they lack is a PID
+        // namespace of their own.
+        marks.container_file =
+            ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists())
+                && in_own_pid_namespace();
+        marks.init_cgroup = text("/proc/1/cgroup");
+        // Root only; systemd copies the value to where everyone can read it.
+        marks.container_variable = is_value(text("/run/systemd/container").trim())
+            || text("/proc/1/environ")
+                .split('\0')
+                .any(|variable| variable.strip_prefix("container=").is_some_and(is_value));
+        if marks.virtualization().is_some() {
+            return marks;
+        }
+        marks.cpuinfo = first_processor();
+        if marks.virtualization().is_none() {
+            let names = ["sys_vendor", "product_name", "board_vendor", "bios_vendor"];
+            marks.dmi = names.map(|name| text(&format!("/sys/class/dmi/id/{name}"))).join("");
+        }
+        marks
     }
 
     fn virtualization(&self) -> Option<Virtualization> {

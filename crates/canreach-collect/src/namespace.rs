@@ -9,10 +9,11 @@ use crate::capability;
 use crate::consistency::ChangeWatch;
 use crate::error::{ReadError, os_reason};
 use crate::netlink::link::LinkRow;
+use crate::netlink::message::Message;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
-use crate::netlink::{address, link, neighbor, nexthop, policy_rule, route};
+use crate::netlink::{address, link, neighbor, netconf, nexthop, policy_rule, route};
 use crate::proc::{fib_layout, sysctl};
-use crate::{CollectError, Scope, bpf, firewall, netns, socket, wireless};
+use crate::{CollectError, Scope, bpf, directory, firewall, netns, socket, wireless};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {
@@ -28,6 +29,7 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
     let privileged = match &mut rtnetlink {
         Ok(rtnetlink) => {
             read_routing(&mut netns, rtnetlink);
+            read_netconf(&mut netns, rtnetlink);
             capability::net_admin(rtnetlink)
         }
         Err(error) => {
@@ -36,7 +38,7 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
             false
         }
     };
-    sysctl::read(&mut netns.sysctls, &mut netns.gaps);
+    sysctl::read(&mut netns);
     socket::read(&mut netns, scope.sockets, privileged);
     match &mut rtnetlink {
         Ok(rtnetlink) => read_filters(&mut netns, Some(rtnetlink), scope.filters),
@@ -149,13 +151,24 @@ fn dump_routes(rtnetlink: &mut NetlinkSocket) -> (Vec<Route>, Option<ReadError>)
 /// Sets `fib_layout` by the routes that were read, or says why it cannot.
 fn read_fib_layout(netns: &mut Netns) -> Result<(), Gap> {
     let gap = |reason, detail| Gap { subject: GapSubject::FibLayout, reason, detail };
-    let statistics = std::fs::read_to_string(fib_layout::PATH)
+    let statistics = directory::read_text_piece(fib_layout::PATH)
         .map_err(|error| gap(os_reason(&error), format!("read {}: {error}", fib_layout::PATH)))?;
     netns.fib_layout = fib_layout::judge(&statistics, &netns.routes).ok_or_else(|| {
         let detail = format!("{} counts other routes than the dump holds", fib_layout::PATH);
         gap(GapReason::ChangedWhileReading, detail)
     })?;
     Ok(())
+}
+
+/// Sysctls of `all`, as far as rtnetlink has them. What is missing is read from /proc.
+fn read_netconf(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {
+    for family in Family::BOTH {
+        let request = netconf::request(family);
+        let decode = |message: &Message<'_>| netconf::decode(family, message);
+        if let Ok(Some(values)) = rtnetlink.ask("ask for sysctls", netconf::GET, &request, decode) {
+            netns.sysctls.all.extend(values);
+        }
+    }
 }
 
 fn read_policy_rules(netns: &mut Netns, rtnetlink: &mut NetlinkSocket) {

@@ -6,6 +6,7 @@ use std::io;
 use canreach_snapshot::{Family, Gap, GapReason, GapSubject, Netns, Port, Proto, Socket};
 
 use crate::SocketScope;
+use crate::directory;
 use crate::error::ReadError;
 use crate::netlink::sock_diag;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
@@ -106,7 +107,7 @@ fn read_table(netns: &mut Netns, (proto, family): (Proto, Family), port: Port, g
 /// counters and to CAP_NET_ADMIN, so a second list names them, where the namespace has any at all.
 /// Nothing hangs on it but the word: an error is no gap.
 fn mark_mptcp(sockets: &mut [Socket], sock_diag: &mut NetlinkSocket, port: Port) {
-    let protocols = std::fs::read_to_string("/proc/thread-self/net/protocols");
+    let protocols = directory::read_text("/proc/thread-self/net/protocols");
     if !protocols.is_ok_and(|protocols| has_mptcp_sockets(&protocols)) {
         return;
     }

@@ -17,6 +17,7 @@ pub(crate) mod hook_list;
 pub mod ipset;
 pub(crate) mod link;
 pub(crate) mod neighbor;
+pub(crate) mod netconf;
 pub(crate) mod nexthop;
 pub mod nft;
 pub(crate) mod policy_rule;

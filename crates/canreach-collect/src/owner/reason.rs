@@ -4,6 +4,7 @@ use canreach_snapshot::OwnerReason;
 
 use super::search::{Search, Sought};
 use crate::cgroup;
+use crate::directory;
 use crate::proc::process::ProcDirectory;
 
 /// The inode number of the machine's own PID namespace (include/linux/proc_ns.h,
@@ -28,7 +29,7 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn gather(search: &Search, proc: &ProcDirectory) -> Self {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = directory::read_text("/proc/self/mountinfo").unwrap_or_default();
         let namespace = std::fs::read_link("/proc/self/ns/pid");
         let groups = search.sockets.iter().filter_map(|sought| sought.cgroup);
         Self {

@@ -175,28 +175,29 @@ struct Finding {
 
 struct Findings {
     by_inode: BTreeMap<u64, Finding>,
-    /// Why a socket has no holder whose inferred holders ended meanwhile.
-    evidence: Evidence,
+    /// /proc hides processes, and some holder was not found.
+    hidepid: bool,
 }
 
 impl Findings {
     fn new(search: &Search, groups: &Groups, proc: &mut ProcDirectory) -> Self {
-        let evidence = Evidence::gather(search, proc);
-        let proxies =
-            if search.is_complete() { Vec::new() } else { inference::docker_proxies(search, proc) };
+        // What nothing is missing for needs no explanation.
+        let missing = !search.is_complete();
+        let evidence = missing.then(|| Evidence::gather(search, proc));
+        let proxies = if missing { inference::docker_proxies(search, proc) } else { Vec::new() };
         let mut by_inode = BTreeMap::new();
         for sought in &search.sockets {
             if sought.holders.is_empty() && !sought.required {
                 continue;
             }
-            let finding = if sought.holders.is_empty() {
-                infer(search, groups, proc, sought, &proxies, evidence)
-            } else {
-                seen(groups, sought)
+            let finding = match evidence.filter(|_| sought.holders.is_empty()) {
+                Some(evidence) => infer(search, groups, proc, sought, &proxies, evidence),
+                None => seen(groups, sought),
             };
             by_inode.insert(sought.inode, finding);
         }
-        Self { by_inode, evidence }
+        let hidepid = evidence.is_some_and(|evidence| evidence.hidepid);
+        Self { by_inode, hidepid }
     }
 
     /// The owner of a socket, with those holders that still run.
@@ -216,8 +217,7 @@ impl Findings {
         let mut holders: Vec<Pid> = pids.filter(|pid| processes.contains_key(pid)).collect();
         if holders.is_empty() {
             let resolved_by = ResolvedBy::None;
-            let ended =
-                if self.evidence.hidepid { OwnerReason::Hidepid } else { OwnerReason::NoProcess };
+            let ended = if self.hidepid { OwnerReason::Hidepid } else { OwnerReason::NoProcess };
             let reason = finding.reason.or(Some(ended));
             return Some(Owner { inode, holders, resolved_by, reason });
         }

@@ -94,12 +94,30 @@ impl Search {
             return;
         }
         let mut left = self.required.get(&group).copied().unwrap_or(0);
+        if left == 1 && self.guess(proc, pid, group) {
+            return;
+        }
         self.look_until(proc, pid, |sought| {
             if sought.required && sought.cgroup == Some(group) {
                 left = left.saturating_sub(1);
             }
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+    }
+
+    /// Notes the one socket of a group, if it is where it can be expected.
+    fn guess(&mut self, proc: &mut ProcDirectory, pid: u32, group: CgroupId) -> bool {
+        let mut sockets = self.sockets.iter_mut();
+        let only = sockets.find(|sought| sought.required && sought.cgroup == Some(group));
+        let Some(sought) = only else { return false };
+        let holds = proc.guess_socket(pid, sought.inode);
+        if holds {
+            if !sought.holders.contains(&pid) {
+                sought.holders.push(pid);
+            }
+            self.looks.insert(pid, Look::Enough);
+        }
+        holds
     }
 
     /// Notes each socket that a process holds, once.

@@ -6,27 +6,32 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use canreach_snapshot::{Gap, GapReason, GapSubject, GlobalSysctl, LinkSysctl, Sysctls};
+use canreach_snapshot::{
+    Gap, GapReason, GapSubject, GlobalSysctl, LinkKind, LinkSysctl, Netns, Sysctls,
+};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::os_reason;
 
-/// Reads `all` and the global values into `sysctls`.
-pub(crate) fn read(sysctls: &mut Sysctls, gaps: &mut Vec<Gap>) {
+/// Reads what is not known yet of `all`, and the global values.
+pub(crate) fn read(netns: &mut Netns) {
+    let Netns { sysctls, gaps, links, .. } = netns;
+    let has = |kind: LinkKind| links.iter().any(|link| link.kind == kind);
+    let matters = Matters { vrf: has(LinkKind::Vrf), bridge: has(LinkKind::Bridge) };
+    let global = || GlobalSysctl::ALL.into_iter().filter(|sysctl| matters.asks(*sysctl));
     let root = match open_directory(CWD, "/proc/sys/net") {
         Ok(root) => root,
         Err(error) => {
-            let names = LinkSysctl::ALL.map(|sysctl| full_name(sysctl, "all"));
-            let global = GlobalSysctl::ALL.map(|sysctl| sysctl.name().to_owned());
-            gaps.extend(names.into_iter().chain(global).map(|name| gap(name, error)));
+            let missing = wanted(sysctls);
+            let names = missing.into_iter().map(|sysctl| full_name(sysctl, "all"));
+            let names = names.chain(global().map(|sysctl| sysctl.name().to_owned()));
+            gaps.extend(names.map(|name| gap(name, error)));
             return;
         }
     };
-    for is_ipv6 in [false, true] {
-        read_all(root.as_fd(), is_ipv6, sysctls, gaps);
-    }
-    for sysctl in GlobalSysctl::ALL {
+    read_all(root.as_fd(), sysctls, gaps);
+    for sysctl in global() {
         let path = sysctl.name().trim_start_matches("net.").replace('.', "/");
         match read_number(root.as_fd(), &path) {
             Ok(value) => {
@@ -39,24 +44,41 @@ pub(crate) fn read(sysctls: &mut Sysctls, gaps: &mut Vec<Gap>) {
     }
 }
 
-fn read_all(root: BorrowedFd<'_>, is_ipv6: bool, sysctls: &mut Sysctls, gaps: &mut Vec<Gap>) {
-    let wanted = LinkSysctl::ALL.into_iter().filter(|sysctl| sysctl.is_ipv6() == is_ipv6);
-    let path = if is_ipv6 { "ipv6/conf/all" } else { "ipv4/conf/all" };
-    let directory = match open_directory(root, path) {
-        Ok(directory) => directory,
-        // A kernel without IPv6.
-        Err(Errno::NOENT) if is_ipv6 => return,
-        Err(error) => {
-            gaps.extend(wanted.map(|sysctl| gap(full_name(sysctl, "all"), error)));
-            return;
+/// What decides whether a sysctl has anything to act on.
+#[derive(Debug, Clone, Copy)]
+struct Matters {
+    vrf: bool,
+    bridge: bool,
+}
+
+impl Matters {
+    const fn asks(self, sysctl: GlobalSysctl) -> bool {
+        match sysctl {
+            GlobalSysctl::TcpL3mdevAccept | GlobalSysctl::UdpL3mdevAccept => self.vrf,
+            GlobalSysctl::BridgeNfCallIptables | GlobalSysctl::BridgeNfCallIp6tables => self.bridge,
+            GlobalSysctl::TcpFwmarkAccept
+            | GlobalSysctl::FwmarkReflect
+            | GlobalSysctl::TcpSyncookies
+            | GlobalSysctl::IcmpEchoIgnoreAll
+            | GlobalSysctl::V6FwmarkReflect => true,
         }
-    };
-    for sysctl in wanted {
-        match read_number(directory.as_fd(), sysctl.name()) {
+    }
+}
+
+/// What of `all` is not known.
+fn wanted(sysctls: &Sysctls) -> Vec<LinkSysctl> {
+    let unknown = |sysctl: &LinkSysctl| sysctl.asks_all() && !sysctls.all.contains_key(sysctl);
+    LinkSysctl::ALL.into_iter().filter(unknown).collect()
+}
+
+fn read_all(root: BorrowedFd<'_>, sysctls: &mut Sysctls, gaps: &mut Vec<Gap>) {
+    for sysctl in wanted(sysctls) {
+        let family = if sysctl.is_ipv6() { "ipv6" } else { "ipv4" };
+        match read_number(root, &format!("{family}/conf/all/{}", sysctl.name())) {
             Ok(value) => {
                 sysctls.all.insert(sysctl, value);
             }
-            // Older kernels lack some, and some have no value for `all`.
+            // Older kernels lack some, some have no IPv6.
             Err(Errno::NOENT) => {}
             Err(error) => gaps.push(gap(full_name(sysctl, "all"), error)),
         }

@@ -123,7 +123,7 @@ fn values_of_all_and_of_the_namespace_are_its_own() {
     for (path, value) in [
         ("ipv4/conf/all/rp_filter", "2"),
         ("ipv4/conf/all/arp_ignore", "8"),
-        ("ipv4/tcp_l3mdev_accept", "1"),
+        ("ipv4/tcp_fwmark_accept", "1"),
         ("ipv4/icmp_echo_ignore_all", "1"),
     ] {
         assert!(namespace.set(path, value), "{path}");
@@ -134,8 +134,32 @@ fn values_of_all_and_of_the_namespace_are_its_own() {
     assert_eq!(sysctls.of_link(LinkSysctl::ArpIgnore, "left"), Some(0));
     let set: Vec<_> = sysctls.global.iter().filter(|(_, value)| **value == 1).collect();
     let names: Vec<_> = set.iter().map(|(sysctl, _)| sysctl.name()).collect();
-    assert!(names.contains(&"net.ipv4.tcp_l3mdev_accept"), "{names:?}");
+    assert!(names.contains(&"net.ipv4.tcp_fwmark_accept"), "{names:?}");
     assert!(names.contains(&"net.ipv4.icmp_echo_ignore_all"), "{names:?}");
+}
+
+/// Some values of `all` come by rtnetlink and some from /proc: each must be that of its file.
+#[test]
+fn each_sysctl_of_all_is_read_from_its_own_place() {
+    let Some(namespace) = Namespace::new() else { return };
+    for sysctl in LinkSysctl::ALL.into_iter().filter(|sysctl| sysctl.asks_all()) {
+        let family = if sysctl.is_ipv6() { "ipv6" } else { "ipv4" };
+        let path = format!("{family}/conf/all/{}", sysctl.name());
+        let before = namespace.read().sysctls.all;
+        let new = 1 - before.get(&sysctl).copied().unwrap_or(0);
+        if !namespace.set(&path, &new.to_string()) {
+            assert_eq!(
+                before.get(&sysctl),
+                None,
+                "{sysctl:?} is read although the kernel lacks it"
+            );
+            skip(&format!("this kernel has no {path}"));
+            continue;
+        }
+        let mut expected = before;
+        expected.insert(sysctl, new);
+        assert_eq!(namespace.read().sysctls.all, expected, "{sysctl:?}");
+    }
 }
 
 #[test]
