@@ -451,7 +451,7 @@ fn source_for(host: &Host<'_>, family: Family, to: IpAddr, found: Found) -> Opti
             let discarding = discarding(found).map(|route| &host.netns().routes[route]);
             let preferred = way.and_then(|way| way.preferred_source);
             let preferred = preferred.or_else(|| discarding?.preferred_source);
-            let link = exit.map(|exit| exit.link).or(discarding.map(|_| LOOPBACK_IFINDEX));
+            let link = exit.map(|exit| exit.link).or_else(|| discarding.map(|_| LOOPBACK_IFINDEX));
             preferred.or_else(|| first_source(host, link, to))
         }
         (Family::Ipv4, None) => None,
