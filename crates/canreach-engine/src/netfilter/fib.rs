@@ -549,6 +549,9 @@ const fn refused_type(refusal: Refusal) -> u32 {
     match refusal {
         Refusal::Blackhole => rtn::BLACKHOLE,
         Refusal::Prohibit => rtn::PROHIBIT,
-        Refusal::NoRoute | Refusal::RuleUnreachable | Refusal::RouteUnreachable => rtn::UNREACHABLE,
+        Refusal::NoRoute
+        | Refusal::RuleUnreachable
+        | Refusal::RouteUnreachable
+        | Refusal::Discarded => rtn::UNREACHABLE,
     }
 }

@@ -24,7 +24,8 @@ use crate::netfilter::unknown::Cause;
 use crate::netfilter::view::{Part, Tracking, View};
 use crate::packet::field::Field;
 use crate::packet::packet_set::PacketSet;
-use crate::path::source_choice::{client_source, select_address};
+use crate::path::ipv6_source::first_source;
+use crate::path::source_choice::select_address;
 use crate::{DropReason, NfSubject, UnknownReason};
 
 /// `NF_NAT_RANGE_*` of include/uapi/linux/netfilter/nf_nat.h.
@@ -127,7 +128,7 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 let next = view.next_hop.or(destination);
                 select_address(self.host, link, next, Scope::UNIVERSE)
             }
-            (Family::Ipv6, Some(destination)) => client_source(self.host, Some(link), destination),
+            (Family::Ipv6, Some(destination)) => first_source(self.host, Some(link), destination),
             (Family::Ipv6, None) => {
                 return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
             }
