@@ -11,7 +11,9 @@ use canreach_snapshot::nft::{self, expr::NfVerdict};
 use canreach_snapshot::xt;
 
 use crate::host::Host;
-use crate::netfilter::hook::{HookPlace, Neutral, NfLost, NfStop, Open, Strand, push_open};
+use crate::netfilter::hook::{
+    HookPlace, Neutral, NfLost, NfStop, Open, Strand, merge_open, push_open,
+};
 use crate::netfilter::register::{Registers, Tester};
 use crate::netfilter::unknown::{Cause, Unknowns};
 use crate::netfilter::view::View;
@@ -25,8 +27,6 @@ const MAX_DEPTH: usize = 16;
 const MAX_STEPS: u32 = 1 << 22;
 /// The most ways packets may look at once.
 const MAX_STRANDS: usize = 1 << 10;
-/// After so many pieces, what left is taken off what is still there.
-const MAX_PIECES: u32 = 32;
 
 /// What one walk through a hook needs and gathers.
 pub(crate) struct Evaluation<'e, 'h, 'a> {
@@ -133,31 +133,80 @@ pub(crate) enum Decision {
     Lost(UnknownReason),
 }
 
-/// Packets in a chain that look alike: what entered the last batch of rules, less what left since.
+/// Packets that are to be taken off a large set, by and by: small sets at first, then larger ones, so
+/// that the large set is rarely copied.
+#[derive(Debug, Default)]
+pub(crate) struct Removed([Option<PacketSet>; LEVELS]);
+
+/// How many sizes there are.
+const LEVELS: usize = 3;
+/// How many intervals the smallest size has, and how many times more the next.
+const GROWTH: usize = 64;
+
+impl Removed {
+    /// Takes packets off.
+    pub(crate) fn add(&mut self, sets: &mut Diagram, set: PacketSet) {
+        let mut carried = set;
+        let mut most = GROWTH;
+        for (index, level) in self.0.iter_mut().enumerate() {
+            let sum = level.map_or(carried, |known| sets.or(known, carried));
+            if sets.width(sum) <= most || index + 1 == LEVELS {
+                *level = Some(sum);
+                return;
+            }
+            *level = None;
+            carried = sum;
+            most *= GROWTH;
+        }
+    }
+
+    /// What is left of a set.
+    pub(crate) fn strip(&self, sets: &mut Diagram, set: PacketSet) -> PacketSet {
+        self.0.iter().flatten().fold(set, |set, gone| sets.difference(set, *gone))
+    }
+
+    /// Whether so much is gone that the set is better made anew.
+    fn is_large(&self, sets: &Diagram, base: PacketSet) -> bool {
+        let largest = self.0[LEVELS - 1].map_or(0, |set| sets.width(set));
+        largest > GROWTH * GROWTH && largest > sets.width(base) / 2
+    }
+
+    const fn is_empty(&self) -> bool {
+        matches!(self.0, [None, None, None])
+    }
+}
+
+/// Packets in a chain that look alike: what entered, less what left since.
 struct Waiting {
     base: PacketSet,
-    gone: PacketSet,
-    pieces: u32,
+    gone: Removed,
     view: Rc<View>,
 }
 
 impl Waiting {
+    fn new(open: Open) -> Self {
+        Self { base: open.set, gone: Removed([None; LEVELS]), view: open.view }
+    }
+
     /// What is left, as one set.
     fn settle(&mut self, sets: &mut Diagram) -> PacketSet {
         if !self.gone.is_empty() {
-            self.base = sets.difference(self.base, self.gone);
-            self.gone = PacketSet::NONE;
-            self.pieces = 0;
+            self.base = self.gone.strip(sets, self.base);
+            self.gone = Removed::default();
         }
         self.base
     }
 
-    /// Takes packets off. Most of the time what left is small, and what is there large.
+    /// Takes packets off.
     fn take(&mut self, sets: &mut Diagram, set: PacketSet) {
-        self.gone = sets.or(self.gone, set);
-        self.pieces += 1;
-        if self.pieces >= MAX_PIECES {
-            self.settle(sets);
+        if set == self.base {
+            self.base = PacketSet::NONE;
+            self.gone = Removed::default();
+        } else if !set.is_empty() {
+            self.gone.add(sets, set);
+            if self.gone.is_large(sets, self.base) {
+                self.settle(sets);
+            }
         }
     }
 }
@@ -209,7 +258,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
     pub(crate) fn run_base(&mut self, chain: ChainId, open: Open) -> (Vec<Open>, Vec<Open>) {
         let mut result = ChainResult::default();
         let ended = self.run_chain(chain, open, 0, &mut result.accepted);
-        (result.accepted, ended)
+        (merge_open(self.sets, result.accepted), ended)
     }
 
     /// Runs a chain. Returns what reaches its end or returns from it.
@@ -258,8 +307,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
         depth: usize,
         accepted: &mut Vec<Open>,
     ) -> Vec<Open> {
-        let mut waiting =
-            vec![Waiting { base: open.set, gone: PacketSet::NONE, pieces: 0, view: open.view }];
+        let mut waiting = vec![Waiting::new(open)];
         let mut ended: Vec<Open> = Vec::new();
         for index in 0..rules.len() {
             let subject = chain.rule(index);
@@ -289,9 +337,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
                         }
                     }
                     strand.take(self.sets, left);
-                    for open in back.ended {
-                        push_open(self.sets, &mut ended, open.set, open.view);
-                    }
+                    ended.extend(back.ended);
                 }
             }
             self.join(&mut waiting, added);
@@ -302,9 +348,9 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
         }
         for mut strand in waiting {
             let set = strand.settle(self.sets);
-            push_open(self.sets, &mut ended, set, strand.view);
+            ended.push(Open { set, view: strand.view });
         }
-        ended
+        merge_open(self.sets, ended)
     }
 
     /// Puts packets that look different now among those that wait for the next rule.
@@ -318,12 +364,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
                     strand.settle(self.sets);
                     strand.base = self.sets.or(strand.base, open.set);
                 }
-                None => waiting.push(Waiting {
-                    base: open.set,
-                    gone: PacketSet::NONE,
-                    pieces: 0,
-                    view: open.view,
-                }),
+                None => waiting.push(Waiting::new(open)),
             }
         }
         for strand in waiting.iter_mut() {
@@ -360,7 +401,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
             for open in
                 result.changed.iter_mut().chain(result.decided.iter_mut().map(|(open, _)| open))
             {
-                open.set = self.sets.difference(open.set, strand.gone);
+                open.set = strand.gone.strip(self.sets, open.set);
             }
         }
         result.changed.retain(|open| !open.set.is_empty());
@@ -427,7 +468,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
         match verdict {
             NfVerdict::Accept => {
                 self.accepted.push((open.set, subject));
-                push_open(self.sets, accepted, open.set, open.view);
+                accepted.push(open);
             }
             NfVerdict::Drop | NfVerdict::Stolen => {
                 let reason = DropReason::FwDrop;
@@ -441,7 +482,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
                 let reason = DropReason::FwDrop;
                 self.stop(drop, &open.view, NfStop { subject, reason, answer: None });
                 self.accepted.push((pass, subject));
-                push_open(self.sets, accepted, pass, open.view);
+                accepted.push(Open { set: pass, view: open.view });
             }
             NfVerdict::Continue | NfVerdict::Break => back.on.push(open),
             NfVerdict::Return => back.ended.push(open),

@@ -10,11 +10,11 @@ use canreach_snapshot::{Ifindex, NfHook};
 
 use crate::host::Host;
 use crate::host::ruleset::Hooked;
-use crate::netfilter::chain::Evaluation;
+use crate::netfilter::chain::{Evaluation, Removed};
 use crate::netfilter::conntrack::{confirm, track};
 use crate::netfilter::unknown::Unknowns;
 use crate::netfilter::view::View;
-use crate::packet::diagram::Diagram;
+use crate::packet::diagram::{Diagram, FixedMap};
 use crate::packet::packet_set::PacketSet;
 use crate::{DropReason, NfSubject, UnknownReason};
 
@@ -148,6 +148,24 @@ pub(crate) fn push_open(sets: &mut Diagram, open: &mut Vec<Open>, set: PacketSet
     }
 }
 
+/// Unites packets that look alike.
+pub(crate) fn merge_open(sets: &mut Diagram, open: Vec<Open>) -> Vec<Open> {
+    if open.len() < 2 {
+        return open.into_iter().filter(|open| !open.set.is_empty()).collect();
+    }
+    let mut groups: Vec<(Rc<View>, Vec<PacketSet>)> = Vec::new();
+    for Open { set, view } in open {
+        if set.is_empty() {
+            continue;
+        }
+        match groups.iter_mut().find(|(known, _)| Rc::ptr_eq(known, &view) || *known == view) {
+            Some((_, parts)) => parts.push(set),
+            None => groups.push((view, vec![set])),
+        }
+    }
+    groups.into_iter().map(|(view, parts)| Open { set: sets.union(parts), view }).collect()
+}
+
 impl Evaluation<'_, '_, '_> {
     /// One of the things registered at the hook.
     fn run_step(&mut self, step: &Hooked, open: Vec<Open>) -> Vec<Open> {
@@ -185,22 +203,27 @@ impl Evaluation<'_, '_, '_> {
         let mut passed = Vec::new();
         let records = std::mem::take(&mut self.accepted);
         for Open { set, view } in open {
-            let mut rest = set;
-            let mut by_rule: Vec<(NfSubject, PacketSet)> = Vec::new();
+            let mut named = Removed::default();
+            let mut by_rule: Vec<(NfSubject, Vec<PacketSet>)> = Vec::new();
+            let mut numbers: FixedMap<NfSubject, usize> = FixedMap::default();
             for (accepted, subject) in records.iter().rev() {
-                if rest.is_empty() {
-                    break;
-                }
-                let hit = self.sets.and(rest, *accepted);
+                let hit = self.sets.and(set, *accepted);
+                let hit = named.strip(self.sets, hit);
                 if hit.is_empty() {
                     continue;
                 }
-                rest = self.sets.difference(rest, hit);
-                match by_rule.iter_mut().find(|(known, _)| known == subject) {
-                    Some((_, sum)) => *sum = self.sets.or(*sum, hit),
-                    None => by_rule.push((*subject, hit)),
+                named.add(self.sets, hit);
+                let number = *numbers.entry(*subject).or_insert(by_rule.len());
+                match by_rule.get_mut(number) {
+                    Some((_, parts)) => parts.push(hit),
+                    None => by_rule.push((*subject, vec![hit])),
                 }
             }
+            let rest = named.strip(self.sets, set);
+            let by_rule: Vec<_> = by_rule
+                .into_iter()
+                .map(|(subject, parts)| (subject, self.sets.union(parts)))
+                .collect();
             let mut push = |set: PacketSet, by| {
                 if !set.is_empty() {
                     passed.push(Strand { set, view: View::clone(&view), by });

@@ -135,11 +135,9 @@ impl<'a> Evaluation<'_, '_, 'a> {
             }
             hits.push((Unknowns::happens(self.sets, variable), Some(0)));
         }
-        let mut rest = PacketSet::ALL;
-        for (hit, _) in &hits {
-            rest = self.sets.difference(rest, *hit);
-        }
-        hits.push((rest, found.catch_all));
+        let all = hits.iter().map(|(hit, _)| *hit).collect();
+        let all = self.sets.union(all);
+        hits.push((self.sets.not(all), found.catch_all));
         hits
     }
 

@@ -17,7 +17,7 @@ use crate::packet::packet_set::PacketSet;
 /// The most nodes of one diagram. Four million edges of 32 bytes are what a question may cost.
 pub const MAX_NODES: usize = 1 << 20;
 /// The most edges of one diagram.
-pub const MAX_EDGES: usize = 1 << 22;
+pub const MAX_EDGES: usize = 1 << 23;
 
 /// A hasher that gives the same numbers in every process, so that nothing here is random.
 #[derive(Debug, Default, Clone, Copy)]
@@ -335,31 +335,86 @@ impl Diagram {
             // Two terminals are always decided above.
             (None, None) => return PacketSet::NONE,
         };
-        let last = field.last(self.family);
-        let own = |node: Option<Node>, set: PacketSet, diagram: &Self| match node {
-            Some(node) if node.field == field => diagram.edges_of(node).to_vec(),
-            Some(_) | None => vec![(last, set)],
-        };
-        let (left, right) = (own(left, a, self), own(right, b, self));
-        let mut edges = Vec::with_capacity(left.len() + right.len());
+        let left = self.row(left, field, a);
+        let right = self.row(right, field, b);
+        let mut edges = Vec::with_capacity(left.count.min(right.count));
         let (mut i, mut j) = (0, 0);
-        while i < left.len() && j < right.len() {
-            let upper = left[i].0.min(right[j].0);
-            let (x, y) = (left[i].1, right[j].1);
-            let child = match operation {
-                // Operands that commute are kept sorted, so that one entry of the memo serves both.
-                Operation::And | Operation::Or => self.apply(operation, x.min(y), x.max(y)),
-                Operation::Difference | Operation::Exists(_) | Operation::Forall(_) => {
-                    self.apply(operation, x, y)
-                }
-            };
-            edges.push((upper, child));
-            i += usize::from(left[i].0 == upper);
-            j += usize::from(right[j].0 == upper);
+        while i < left.count && j < right.count {
+            let ((left_upper, x), (right_upper, y)) = (self.edge(left, i), self.edge(right, j));
+            // Where one side decides alone, the other need not be walked: most of what rules ask for is
+            // small, and most of what they ask it of is large.
+            if let Some(child) = left_decides(operation, x) {
+                edges.push((left_upper, child));
+                i += 1;
+                j = self.seek(right, j, left_upper);
+            } else if let Some(child) = right_decides(operation, y) {
+                edges.push((right_upper, child));
+                j += 1;
+                i = self.seek(left, i, right_upper);
+            } else {
+                let child = match operation {
+                    // Operands that commute are kept sorted, so that one entry of the memo serves both.
+                    Operation::And | Operation::Or => self.apply(operation, x.min(y), x.max(y)),
+                    Operation::Difference | Operation::Exists(_) | Operation::Forall(_) => {
+                        self.apply(operation, x, y)
+                    }
+                };
+                edges.push((left_upper.min(right_upper), child));
+                i += usize::from(left_upper <= right_upper);
+                j += usize::from(right_upper <= left_upper);
+            }
         }
         let result = self.node(field, &edges);
         self.memo.insert((operation, a, b), result);
         result
+    }
+
+    /// The edges of an operand; one edge for all values, if it does not test the field.
+    fn row(&self, node: Option<Node>, field: Field, set: PacketSet) -> Row {
+        match node {
+            Some(node) if node.field == field => {
+                Row { first: Some(node.first as usize), count: node.count as usize, only: (0, set) }
+            }
+            Some(_) | None => Row { first: None, count: 1, only: (field.last(self.family), set) },
+        }
+    }
+
+    fn edge(&self, row: Row, index: usize) -> Edge {
+        row.first.map_or(row.only, |first| self.edges[first + index])
+    }
+
+    /// The edge that holds the value after this one, from an edge on that is not behind it.
+    fn seek(&self, row: Row, from: usize, value: u128) -> usize {
+        let Some(first) = row.first else { return usize::from(row.only.0 <= value) };
+        let edges = &self.edges[first..first + row.count];
+        // In steps that double, then by halves: cheap if it is near, and if it is far.
+        let mut step = 1;
+        let mut low = from;
+        while low + step < edges.len() && edges[low + step].0 <= value {
+            low += step;
+            step *= 2;
+        }
+        let high = (low + step).min(edges.len());
+        low + edges[low..high].partition_point(|(upper, _)| *upper <= value)
+    }
+
+    /// Packets in any of them. Sets are united by pairs, so that no large set is copied often.
+    pub fn union(&mut self, mut sets: Vec<PacketSet>) -> PacketSet {
+        while sets.len() > 1 {
+            sets = sets
+                .chunks(2)
+                .map(|pair| match pair {
+                    [a, b] => self.or(*a, *b),
+                    _ => pair[0],
+                })
+                .collect();
+        }
+        sets.first().copied().unwrap_or(PacketSet::NONE)
+    }
+
+    /// How many intervals of the field it tests first it tells apart.
+    pub(crate) fn width(&self, a: PacketSet) -> usize {
+        self.inner(a).map_or(1, |node| node.count as usize)
     }
 
     fn quantify(&mut self, operation: Operation, field: Field, a: PacketSet) -> PacketSet {
@@ -388,6 +443,34 @@ impl Diagram {
         };
         self.memo.insert((operation, a, a), result);
         result
+    }
+}
+
+/// The edges of an operand, by their place.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    /// Where they start; `None` for `only`.
+    first: Option<usize>,
+    count: usize,
+    only: Edge,
+}
+
+/// What an operation gives whatever the right operand is.
+fn left_decides(operation: Operation, x: PacketSet) -> Option<PacketSet> {
+    match operation {
+        Operation::And | Operation::Difference => (x == PacketSet::NONE).then_some(x),
+        Operation::Or => (x == PacketSet::ALL).then_some(x),
+        Operation::Exists(_) | Operation::Forall(_) => None,
+    }
+}
+
+/// What an operation gives whatever the left operand is.
+fn right_decides(operation: Operation, y: PacketSet) -> Option<PacketSet> {
+    match operation {
+        Operation::And => (y == PacketSet::NONE).then_some(y),
+        Operation::Or => (y == PacketSet::ALL).then_some(y),
+        Operation::Difference => (y == PacketSet::ALL).then_some(PacketSet::NONE),
+        Operation::Exists(_) | Operation::Forall(_) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{DropReason, NfSubject, UnknownReason};
 mod build;
 mod filter;
 mod nat;
+mod size;
 
 pub(crate) use build::{addresses, numbers, pairs, ruleset, with_expr};
 
