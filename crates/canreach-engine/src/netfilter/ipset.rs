@@ -124,45 +124,9 @@ impl Evaluation<'_, '_, '_> {
             let mut holds = true;
             let mut addresses = 0;
             for (dimension, source) in dimensions.iter().zip(sides) {
-                let judged = match *dimension {
-                    "ip" | "net" => {
-                        addresses += 1;
-                        let range = if addresses == 1 {
-                            first_range(set, entry)
-                        } else {
-                            entry.second.map(Prefix::range)
-                        };
-                        let part = if *source { view.source } else { view.destination };
-                        range.map(|range| narrow(part, range, &mut piece, &mut holds, true))
-                    }
-                    "port" => {
-                        let part = if *source { view.source_port } else { view.destination_port };
-                        holds &= entry.protocol.is_none_or(|own| own == view.protocol);
-                        entry.ports.map(|(low, high)| {
-                            let range = (u128::from(low.0), u128::from(high.0));
-                            narrow(part, range, &mut piece, &mut holds, false)
-                        })
-                    }
-                    "mark" => entry.mark.map(|mark| {
-                        holds &= mark == view.mark;
-                        true
-                    }),
-                    "iface" => entry.iface.as_ref().map(|(name, physical)| {
-                        let link = match (*source, *physical) {
-                            (true, false) => view.iif,
-                            (true, true) => view.physical_iif,
-                            (false, false) => view.oif,
-                            (false, true) => view.physical_oif,
-                        };
-                        let link = link.and_then(|link| self.host.link(link));
-                        holds &= link.is_some_and(|link| match name.strip_suffix('+') {
-                            Some(prefix) => link.name.starts_with(prefix),
-                            None => link.name == *name,
-                        });
-                        true
-                    }),
-                    _ => None,
-                };
+                addresses += u32::from(matches!(*dimension, "ip" | "net"));
+                let place = (*dimension, *source, addresses == 1);
+                let judged = self.dimension(view, (set, entry), place, &mut piece, &mut holds);
                 if judged != Some(true) {
                     return self.of_ipset(subject, set.index, not_modelled);
                 }
@@ -177,6 +141,53 @@ impl Evaluation<'_, '_, '_> {
                 matching.map_or(PacketSet::NONE, |(set, _)| set)
             }
             None => self.of_ipset(subject, set.index, UnknownReason::LimitReached),
+        }
+    }
+
+    /// One field of an entry: narrows what the entry holds for. `None` or `false` where that cannot be
+    /// said.
+    fn dimension(
+        &self,
+        view: &View,
+        (set, entry): (&Ipset, &IpsetEntry),
+        (dimension, source, first): (&str, bool, bool),
+        piece: &mut Piece,
+        holds: &mut bool,
+    ) -> Option<bool> {
+        match dimension {
+            "ip" | "net" => {
+                let range =
+                    if first { first_range(set, entry) } else { entry.second.map(Prefix::range) };
+                let part = if source { view.source } else { view.destination };
+                range.map(|range| narrow(part, range, piece, holds, true))
+            }
+            "port" => {
+                let part = if source { view.source_port } else { view.destination_port };
+                *holds &= entry.protocol.is_none_or(|own| own == view.protocol);
+                entry.ports.map(|(low, high)| {
+                    let range = (u128::from(low.0), u128::from(high.0));
+                    narrow(part, range, piece, holds, false)
+                })
+            }
+            "mark" => entry.mark.map(|mark| {
+                *holds &= mark == view.mark;
+                true
+            }),
+            "iface" => entry.iface.as_ref().map(|(name, physical)| {
+                let link = match (source, *physical) {
+                    (true, false) => view.iif,
+                    (true, true) => view.physical_iif,
+                    (false, false) => view.oif,
+                    (false, true) => view.physical_oif,
+                };
+                let link = link.and_then(|link| self.host.link(link));
+                *holds &= link.is_some_and(|link| match name.strip_suffix('+') {
+                    Some(prefix) => link.name.starts_with(prefix),
+                    None => link.name == *name,
+                });
+                true
+            }),
+            _ => None,
         }
     }
 

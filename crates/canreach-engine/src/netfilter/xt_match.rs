@@ -165,15 +165,7 @@ impl Evaluation<'_, '_, '_> {
                 truth(self.physdev(view, (physin, physout), *ops, *inverted))
             }
             MatchKind::Devgroup { source, destination } => {
-                let group = |link: Option<Ifindex>| {
-                    link.and_then(|link| self.host.link(link)).map(|link| link.group)
-                };
-                let holds = |own: Option<u32>, asked: &Option<(u32, u32, bool)>| {
-                    asked.is_none_or(|(wanted, mask, inverted)| {
-                        own.is_some_and(|own| ((own ^ wanted) & mask == 0) != inverted)
-                    })
-                };
-                truth(holds(group(view.iif), source) && holds(group(view.oif), destination))
+                truth(self.devgroup(view, *source, *destination))
             }
             MatchKind::Helper { inverted, .. } => truth(*inverted),
             MatchKind::Mac { .. }
@@ -201,6 +193,22 @@ impl Evaluation<'_, '_, '_> {
             | MatchKind::Connlabel { .. }
             | MatchKind::Opaque(_) => self.opaque_match(subject, view, asked),
         }
+    }
+
+    /// `devgroup_mt`: each link's group under a mask.
+    fn devgroup(
+        &self,
+        view: &View,
+        source: Option<(u32, u32, bool)>,
+        destination: Option<(u32, u32, bool)>,
+    ) -> bool {
+        let holds = |link: Option<Ifindex>, asked: Option<(u32, u32, bool)>| {
+            let own = link.and_then(|link| self.host.link(link)).map(|link| link.group);
+            asked.is_none_or(|(wanted, mask, inverted)| {
+                own.is_some_and(|own| ((own ^ wanted) & mask == 0) != inverted)
+            })
+        };
+        holds(view.iif, source) && holds(view.oif, destination)
     }
 
     fn transport_match(&mut self, subject: NfSubject, view: &View, kind: &MatchKind) -> PacketSet {
@@ -449,37 +457,7 @@ impl Evaluation<'_, '_, '_> {
                 let set = variable.within(self.sets, &[(value, value)]);
                 self.invert(set, *inverted)
             }
-            MatchKind::Ttl { mode, value } => {
-                let at = match view.family {
-                    Family::Ipv4 => 8,
-                    Family::Ipv6 => 7,
-                };
-                let value = u128::from(*value);
-                let rewritten = view
-                    .rewritten
-                    .iter()
-                    .find(|(base, place, _)| (*base, *place) == (PayloadBase::Network, at));
-                if let Some((.., own)) = rewritten {
-                    let own = u128::from(*own);
-                    return truth(match mode {
-                        0 => own == value,
-                        1 => own != value,
-                        2 => own < value,
-                        _ => own > value,
-                    });
-                }
-                let same = Sameness::Header(view.turn, PayloadBase::Network, at);
-                let variable = self.unknowns.same(same, cause, 0, 0xff);
-                match mode {
-                    0 | 1 => {
-                        let set = variable.within(self.sets, &[(value, value)]);
-                        self.invert(set, *mode == 1)
-                    }
-                    2 if value == 0 => PacketSet::NONE,
-                    2 => variable.within(self.sets, &[(0, value - 1)]),
-                    _ => variable.within(self.sets, &[(value + 1, 0x100)]),
-                }
-            }
+            MatchKind::Ttl { mode, value } => self.ttl_match(cause, view, *mode, *value),
             MatchKind::Dscp { dscp, inverted } => truth((view.tos >> 2 == *dscp) != *inverted),
             MatchKind::Tos { mask, value, inverted } => {
                 truth((view.tos & mask == *value) != *inverted)
@@ -508,6 +486,39 @@ impl Evaluation<'_, '_, '_> {
                 let variable = self.unknowns.same(same, cause, 0, 1);
                 Unknowns::happens(self.sets, variable)
             }
+        }
+    }
+
+    fn ttl_match(&mut self, cause: Cause, view: &View, mode: u8, value: u8) -> PacketSet {
+        use canreach_snapshot::nft::expr::PayloadBase;
+        let at = match view.family {
+            Family::Ipv4 => 8,
+            Family::Ipv6 => 7,
+        };
+        let value = u128::from(value);
+        let rewritten = view
+            .rewritten
+            .iter()
+            .find(|(base, place, _)| (*base, *place) == (PayloadBase::Network, at));
+        if let Some((.., own)) = rewritten {
+            let own = u128::from(*own);
+            return truth(match mode {
+                0 => own == value,
+                1 => own != value,
+                2 => own < value,
+                _ => own > value,
+            });
+        }
+        let same = Sameness::Header(view.turn, PayloadBase::Network, at);
+        let variable = self.unknowns.same(same, cause, 0, 0xff);
+        match mode {
+            0 | 1 => {
+                let set = variable.within(self.sets, &[(value, value)]);
+                self.invert(set, mode == 1)
+            }
+            2 if value == 0 => PacketSet::NONE,
+            2 => variable.within(self.sets, &[(0, value - 1)]),
+            _ => variable.within(self.sets, &[(value + 1, 0x100)]),
         }
     }
 

@@ -104,11 +104,29 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 let verdict = NfVerdict::Queue { number: *number, bypass: *bypass };
                 sink.decide(state, Decision::Verdict(verdict));
             }
+            TargetKind::Set { .. } | TargetKind::Ttl { .. } | TargetKind::Tos { .. } => {
+                self.xt_change(&target.kind, state, sink);
+            }
+            TargetKind::Synproxy => {
+                if state.view.protocol == TCP {
+                    sink.decide(state, Decision::Lost(UnknownReason::UserSpace));
+                } else {
+                    sink.go_on(state);
+                }
+            }
+            TargetKind::Opaque(_) => {
+                sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
+            }
+        }
+    }
+
+    /// Targets that change sets or header fields, and go on.
+    fn xt_change(&self, kind: &TargetKind, mut state: State, sink: &mut Sink<'_>) {
+        match kind {
             TargetKind::Set { add, delete, map, .. } => {
                 if map.is_some() {
                     return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
                 }
-                let mut state = state;
                 for reference in add.iter().chain(delete) {
                     let place = (None, usize::from(reference.index));
                     if self.host.ruleset().reads_ipset(reference.index)
@@ -123,7 +141,6 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 sink.go_on(state);
             }
             TargetKind::Ttl { mode, value } => {
-                let mut state = state;
                 if *mode != 0 {
                     return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
                 }
@@ -135,7 +152,6 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 sink.go_on(state);
             }
             TargetKind::Tos { mask, value } => {
-                let mut state = state;
                 let tos = (state.view.tos & !mask) ^ value;
                 let reroutes = self.place.hook == NfHook::Output && self.kind == ChainKind::Route;
                 if tos != state.view.tos {
@@ -146,16 +162,7 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 }
                 sink.go_on(state);
             }
-            TargetKind::Synproxy => {
-                if state.view.protocol == TCP {
-                    sink.decide(state, Decision::Lost(UnknownReason::UserSpace));
-                } else {
-                    sink.go_on(state);
-                }
-            }
-            TargetKind::Opaque(_) => {
-                sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
-            }
+            _ => sink.go_on(state),
         }
     }
 
