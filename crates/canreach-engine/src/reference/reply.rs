@@ -120,6 +120,11 @@ impl Walk<'_> {
     ) -> Result<(), NfStop> {
         if arrived.link.is_none() {
             let out = self.go_out(skb, LOOPBACK_IFINDEX)?;
+            if skb.rerouted.as_ref().is_some_and(|way| !self.stays(way)) {
+                // Sent away, past the client.
+                let reason = DropReason::NoReplyRoute;
+                return Err(NfStop { reason, answer: None, sees: None });
+            }
             return self.loop_back(skb, out);
         }
         let Some((first, others)) = way.links.split_first() else { return Ok(()) };
@@ -325,27 +330,28 @@ impl Walk<'_> {
                 return Err(self.silent(DropReason::NoReplyRoute));
             }
         };
+        self.exchange(arrived, index, (&flow, way), &sources)
+    }
+
+    /// Where an answer leaves, as it concerns whether it gets back. `met` is how many questions had
+    /// been put when it was routed.
+    fn leaves_stage(&mut self, arrived: &Arrived, way: &WayOut, met: usize) -> Result<(), Stop> {
         // Taken to be on the link that the socket is bound to. On `lo` everybody is.
-        if way.route.is_none() && !self.stays(&way) {
+        if way.route.is_none() && !self.stays(way) {
             let prefixes = self.on_link_prefixes(way.links[0]);
             if !prefixes.iter().any(|prefix| prefix.contains(arrived.source)) {
                 return Err(self.silent(DropReason::NoReplyRoute));
             }
         }
-        match self.leaves(&way, arrived) {
+        let may_stop = DoubtEffect::MayStop;
+        match self.leaves(way, arrived) {
             None => return Err(self.silent(DropReason::NoReplyRoute)),
             Some(Leaves::ByArrival) => {}
             Some(Leaves::ByVpn) => return Err(self.silent(DropReason::VpnReply)),
-            Some(Leaves::Elsewhere) => {
-                self.doubt(UnknownReason::ReplyElsewhere, DoubtEffect::MayStop);
-            }
-            Some(Leaves::BySeveral) => self.doubt(UnknownReason::Multipath, DoubtEffect::MayStop),
+            Some(Leaves::Elsewhere) => self.doubt_at(met, UnknownReason::ReplyElsewhere, may_stop),
+            Some(Leaves::BySeveral) => self.doubt_at(met, UnknownReason::Multipath, may_stop),
         }
-        if sources.iter().any(|source| *source != Some(arrived.destination)) {
-            self.doubt(UnknownReason::ReplyAddress, DoubtEffect::MayStop);
-        }
-        self.exchange(arrived, index, &flow, &way)?;
-        Ok(way.links)
+        Ok(())
     }
 
     /// A datagram that TPROXY gave to a socket bound elsewhere: whether its program answers from the
@@ -358,14 +364,15 @@ impl Walk<'_> {
         self.packet.proto == Proto::Udp && stolen && elsewhere
     }
 
-    /// The answer past the hooks, and of TCP the client's ACK.
+    /// The answer past the hooks, and of TCP the client's ACK. Rules on the way out may give it another
+    /// route; only where it leaves in the end counts.
     fn exchange(
         &mut self,
         arrived: &Arrived,
         index: SocketIndex,
-        flow: &Flow,
-        way: &WayOut,
-    ) -> Result<(), Stop> {
+        (flow, way): (&Flow, WayOut),
+        sources: &[Option<IpAddr>],
+    ) -> Result<Vec<Ifindex>, Stop> {
         let tuple = Tuple {
             source: arrived.destination,
             source_port: self.packet.destination_port.0,
@@ -374,20 +381,29 @@ impl Walk<'_> {
         };
         let mut skb = self.answer_skb(tuple, index, flow.mark);
         skb.port = self.current.as_ref().and_then(|skb| skb.port);
-        if let Err(stop) = self.answer_passes(&mut skb, arrived, way) {
+        let (met, before) = (self.forks.count(), self.doubts.len());
+        let passed = self.answer_passes(&mut skb, arrived, &way);
+        let of_rules = self.doubts.split_off(before);
+        let way = skb.rerouted.take().unwrap_or(way);
+        self.leaves_stage(arrived, &way, met)?;
+        if sources.iter().any(|source| *source != Some(arrived.destination)) {
+            self.doubt_at(met, UnknownReason::ReplyAddress, DoubtEffect::MayStop);
+        }
+        self.doubts.extend(of_rules);
+        if let Err(stop) = passed {
             return Err(self.silent(stop.reason));
         }
         if skb.tuple() != self.client.inverted() {
             // Its addresses were not, or not rightly, translated back: the client does not take it.
             return Err(self.silent(DropReason::NatFailed));
         }
-        if self.packet.proto == Proto::Udp {
-            return Ok(());
+        if self.packet.proto == Proto::Tcp {
+            self.third_packet(arrived, index).map_err(|reason| {
+                // The client has its SYN-ACK, and takes itself to be connected.
+                Stop { reason, they_see: Some(TheySee::Connected) }
+            })?;
         }
-        self.third_packet(arrived, index).map_err(|reason| {
-            // The client has its SYN-ACK, and takes itself to be connected.
-            Stop { reason, they_see: Some(TheySee::Connected) }
-        })
+        Ok(way.links)
     }
 
     /// The client's ACK: it takes the way of the SYN once more, as part of a connection by now.

@@ -192,6 +192,11 @@ impl<'a> Walk<'a> {
         self.doubts.push(Doubt { reason, effect, met: self.forks.count() });
     }
 
+    /// A doubt that stood before some of the questions put already.
+    pub(super) fn doubt_at(&mut self, met: usize, reason: UnknownReason, effect: DoubtEffect) {
+        self.doubts.push(Doubt { reason, effect, met });
+    }
+
     /// A stop that nobody answers.
     pub(super) fn silent(&self, reason: DropReason) -> Stop {
         Stop { reason, they_see: Some(self.nothing_comes_back()) }
