@@ -100,6 +100,20 @@ fn lists() {
     insta::assert_snapshot!("list-laptop-as-user-in-colour", list("laptop-as-user", COLORED));
 }
 
+/// Rules as the real ufw wrote them.
+#[test]
+fn firewalls() {
+    insta::assert_snapshot!("list-ufw", list("ufw", PLAIN));
+    for typed in ["5173", "22", "3000", "2222", "8443", "5173 --from 192.168.1.50"] {
+        let text = why("ufw", typed, PLAIN);
+        check_size(typed, &text);
+        insta::assert_snapshot!(
+            format!("why-ufw-{}", typed.replace([' ', '/'], "-").replace("--", "")),
+            text
+        );
+    }
+}
+
 #[test]
 fn lists_for_a_pipe() {
     let lines = |name| {

@@ -3,6 +3,8 @@
 //! A fix that changes the machine is tried first, on a copy of the snapshot: one that would leave
 //! the reason in place is not offered. Left out: wording, which is the report's.
 
+use std::cell::Cell;
+
 use canreach_snapshot::{Address, Family, Netns, Port, Prefix, Proto, Snapshot};
 
 use super::bind_remedy::bind_fixes;
@@ -30,6 +32,8 @@ pub struct Case<'a> {
     pub scope_is_exact: bool,
     /// How many rules stop them.
     pub rules_in_the_way: usize,
+    /// A change that was tried leaves no rule in the way.
+    pub rules_are_passed: Cell<bool>,
 }
 
 impl Case<'_> {
@@ -47,7 +51,12 @@ impl Case<'_> {
         let mut changed = self.netns.clone();
         change(&mut changed);
         let answer = answer(&Host::resolve(&changed), &self.question);
-        answer.groups.iter().all(|group| rules_in_the_way(&group.blockers) < self.rules_in_the_way)
+        let left = answer.groups.iter().map(|group| rules_in_the_way(&group.blockers)).max();
+        let left = left.unwrap_or(0);
+        if left == 0 {
+            self.rules_are_passed.set(true);
+        }
+        left < self.rules_in_the_way
     }
 }
 
@@ -58,13 +67,28 @@ pub fn remedies(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<Fix>
     let question = Question { from, ..answer.question.clone() };
     let (scope, scope_is_exact) = scope(answer, &question);
     let rules_in_the_way = rules_in_the_way(&group.blockers);
-    let case = Case { snapshot, netns, question, scope, scope_is_exact, rules_in_the_way };
+    let rules_are_passed = Cell::new(false);
+    let case = Case {
+        snapshot,
+        netns,
+        question,
+        scope,
+        scope_is_exact,
+        rules_in_the_way,
+        rules_are_passed,
+    };
     let mut fixes: Vec<Fix> = Vec::new();
     let concerned = match group.blockers.first() {
         Some(first) if settles_the_rest(first.reason) => 1,
         Some(_) | None => group.blockers.len(),
     };
     for blocker in &group.blockers[..concerned] {
+        // Behind a rule that lets in, its chain's policy has no say.
+        if case.rules_are_passed.get()
+            && matches!(blocker.reason, DropReason::FwDrop | DropReason::FwReject)
+        {
+            continue;
+        }
         for fix in fixes_of(&case, blocker) {
             let is_new = !fixes.iter().any(|known| known.id == fix.id && known.steps == fix.steps);
             if is_new {
