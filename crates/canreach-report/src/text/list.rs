@@ -1,5 +1,7 @@
 //! `list` as text: groups by reach, widest first; piped, one aligned line per socket.
 
+use std::collections::BTreeMap;
+
 use canreach_engine::audience::Reach;
 use canreach_engine::{DropReason, UnknownReason};
 use canreach_snapshot::{OwnerReason, Proto};
@@ -8,6 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::phrase::{self, ListGroup};
 use crate::report::firewall::Loaded;
 use crate::report::list::{Bind, ListReport, ListenerRow};
+use crate::report::unknown::UnknownThing;
 use crate::rule_phrase;
 use crate::text::line::wrap;
 use crate::text::line::{DIM, Line, Look, PLAIN, STRONG, UNKNOWN, WIDE, print, printable, shorten};
@@ -131,12 +134,39 @@ pub fn notes(report: &ListReport, command: &str) -> Vec<String> {
                 || row.doubt != Some(UnknownReason::NotModelled))
     });
     if other_doubt || (in_doubt && report.firewall.loaded == Loaded::Nothing) {
-        for thing in report.unknown.iter().filter(|thing| thing.what != "firewall") {
-            notes.push(format!("not known: {} ({})", printable(&thing.what), thing.reason));
-        }
+        notes.extend(not_known(report));
     }
     if owner_hidden && report.firewall.loaded != Loaded::NeedsRoot {
         notes.push(format!("some programs are shown to root only: sudo {command}"));
+    }
+    match &report.netns {
+        Some(name) => {
+            let name = printable(name);
+            notes.iter().map(|note| format!("in network namespace {name}: {note}")).collect()
+        }
+        None => notes,
+    }
+}
+
+/// A note for each thing that is not known; sysctls, of which all may be missing, in one.
+fn not_known(report: &ListReport) -> Vec<String> {
+    let things = report.unknown.iter().filter(|thing| thing.what != "firewall");
+    let mut notes = Vec::new();
+    let mut sysctls: BTreeMap<&str, Vec<&UnknownThing>> = BTreeMap::new();
+    let note =
+        |thing: &UnknownThing| format!("not known: {} ({})", printable(&thing.what), thing.reason);
+    for thing in things {
+        if thing.what.starts_with("sysctl ") {
+            sysctls.entry(thing.reason).or_default().push(thing);
+        } else {
+            notes.push(note(thing));
+        }
+    }
+    for (reason, things) in sysctls {
+        notes.push(match things.as_slice() {
+            [one] => note(one),
+            several => format!("not known: {} sysctls ({reason})", several.len()),
+        });
     }
     notes
 }
@@ -169,8 +199,7 @@ pub fn group_of(row: &ListenerRow, firewall: Loaded) -> ListGroup {
 }
 
 fn grouped(report: &ListReport) -> Vec<(ListGroup, Vec<&ListenerRow>)> {
-    let mut groups: std::collections::BTreeMap<ListGroup, Vec<&ListenerRow>> =
-        std::collections::BTreeMap::new();
+    let mut groups: BTreeMap<ListGroup, Vec<&ListenerRow>> = BTreeMap::new();
     for row in &report.rows {
         groups.entry(group_of(row, report.firewall.loaded)).or_default().push(row);
     }
