@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::case::{self, Case};
+use crate::compare::Against;
 use crate::differential;
 use crate::fix::{self, Tried};
 use crate::judge::{self, CaseResult, Failure, ReasonCounts};
@@ -41,6 +42,9 @@ enum Action {
         /// Hold the kernel against the reference evaluator alone.
         #[arg(long)]
         without_engine: bool,
+        /// Hold the kernel against the engine alone.
+        #[arg(long)]
+        without_reference: bool,
     },
     /// Print what the kernel alone does with the questions of the hand-written cases.
     Observe {
@@ -81,6 +85,9 @@ enum Action {
         /// Hold the kernel against the reference evaluator alone.
         #[arg(long)]
         without_engine: bool,
+        /// Hold the kernel against the engine alone.
+        #[arg(long)]
+        without_reference: bool,
     },
 }
 
@@ -130,12 +137,12 @@ fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) 
     };
     writeln!(out, "running {how}")?;
     let counts = match &arguments.action {
-        Action::Cases { filter, file, jobs, without_engine } => {
+        Action::Cases { filter, file, jobs, without_engine, without_reference } => {
             let mut cases = read_cases(file.as_deref())?;
             if let Some(filter) = filter {
                 cases.retain(|case| case.name.contains(filter.as_str()));
             }
-            run_cases(&cases, *jobs, !without_engine, out)?
+            run_cases(&cases, *jobs, Against::of(*without_engine, *without_reference), out)?
         }
         Action::Observe { filter, file, jobs, differing } => {
             let mut cases = read_cases(file.as_deref())?;
@@ -151,9 +158,15 @@ fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) 
             }
             run_fixes(&cases, *jobs, out)?
         }
-        Action::Random { seed, hosts, probes, jobs, without_engine } => {
+        Action::Random { seed, hosts, probes, jobs, without_engine, without_reference } => {
             let seeds: Vec<u64> = (*seed..seed.saturating_add(*hosts)).collect();
-            run_random(&seeds, *probes, *jobs, !without_engine, out)?
+            run_random(
+                &seeds,
+                *probes,
+                *jobs,
+                Against::of(*without_engine, *without_reference),
+                out,
+            )?
         }
     };
     writeln!(
@@ -195,7 +208,7 @@ fn read_cases(file: Option<&Path>) -> Result<Vec<Case>> {
 fn run_cases(
     cases: &[Case],
     jobs: usize,
-    with_engine: bool,
+    against: Against,
     out: &mut impl Write,
 ) -> Result<Counts> {
     let mut counts = Counts::default();
@@ -204,7 +217,7 @@ fn run_cases(
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let sickbay = sickbay::read(&text).with_context(|| format!("read {}", path.display()))?;
     let mut all_reasons = ReasonCounts::default();
-    let results = in_parallel(cases, jobs, |case| judge::run(case, with_engine));
+    let results = in_parallel(cases, jobs, |case| judge::run(case, against));
     for (case, result) in cases.iter().zip(results) {
         match result.with_context(|| format!("case `{}`", case.name)) {
             Ok(CaseResult::Skipped(reason)) => {
@@ -332,7 +345,7 @@ fn run_random(
     seeds: &[u64],
     probes: usize,
     jobs: usize,
-    with_engine: bool,
+    against: Against,
     out: &mut impl Write,
 ) -> Result<Counts> {
     let mut counts = Counts::default();
@@ -340,7 +353,7 @@ fn run_random(
     let mut unknown = BTreeMap::new();
     // In portions, so that a long run can be watched.
     for portion in seeds.chunks(500) {
-        let run = |seed: &u64| differential::run(*seed, probes, with_engine);
+        let run = |seed: &u64| differential::run(*seed, probes, against);
         for (seed, result) in portion.iter().zip(in_parallel(portion, jobs, run)) {
             let result = match result {
                 Ok(result) => result,

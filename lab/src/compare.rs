@@ -18,6 +18,29 @@ use crate::examine::Examined;
 use crate::probe::{Client, Observation, Probe};
 use crate::topology::Topology;
 
+/// What the kernel is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// Both evaluators, and those against each other.
+    Both,
+    /// The reference evaluator alone.
+    Reference,
+    /// The engine alone.
+    Engine,
+}
+
+impl Against {
+    /// What is left when some are left out.
+    #[must_use]
+    pub const fn of(without_engine: bool, without_reference: bool) -> Self {
+        match (without_engine, without_reference) {
+            (false, false) => Self::Both,
+            (true, _) => Self::Reference,
+            (false, true) => Self::Engine,
+        }
+    }
+}
+
 /// What the three said about one probe.
 #[derive(Debug, Clone)]
 pub struct Comparison {
@@ -94,13 +117,22 @@ pub fn compare(
     number: usize,
     probe: &Probe,
     kernel: Observation,
-    with_engine: bool,
+    against: Against,
 ) -> Result<Comparison> {
     let (topology, netns) = (&examined.topology, &examined.netns);
     let packet = packet(topology, probe, kernel.source_port)?;
-    let reference = reference::walk(netns, &packet);
+    let mut reference = reference::walk(netns, &packet);
     let host = Host::resolve(netns);
-    let engine = if with_engine { ask_engine(&host, &packet) } else { None };
+    let mut engine = match against {
+        Against::Both | Against::Engine => ask_engine(&host, &packet),
+        Against::Reference => None,
+    };
+    if against == Against::Engine
+        && let Some(Ok(fate)) = &engine
+    {
+        reference = fate.clone();
+        engine = None;
+    }
     let happened = Happened {
         packet: &packet,
         kernel: &kernel,

@@ -9,7 +9,7 @@ use canreach_engine::UnknownReason;
 
 use crate::case::{Case, Expectation};
 use crate::client::{PATIENT, QUICK};
-use crate::compare::{Comparison, compare};
+use crate::compare::{Against, Comparison, compare};
 use crate::examine::{Examined, ask, examine};
 use crate::generate;
 use crate::netns::has_user;
@@ -49,7 +49,7 @@ pub struct Disagreement {
 ///
 /// # Errors
 /// If the lab itself fails.
-pub fn run(seed: u64, probes: usize, with_engine: bool) -> Result<HostResult> {
+pub fn run(seed: u64, probes: usize, against: Against) -> Result<HostResult> {
     let (topology, _) = Topology::build_what_is_possible(&generate::host(seed))?;
     let steps = topology.done.clone();
     let mut probes = question::probes(seed, &steps, probes);
@@ -62,14 +62,14 @@ pub fn run(seed: u64, probes: usize, with_engine: bool) -> Result<HostResult> {
     let mut result = HostResult { asked: probes.len(), ..HostResult::default() };
     for (number, observation) in examined.observations.clone().into_iter().enumerate() {
         let probe = &probes[number];
-        let comparison = judge(&mut examined, (number, probe), observation, with_engine, PATIENT)?;
+        let comparison = judge(&mut examined, (number, probe), observation, against, PATIENT)?;
         if let Some(reason) = comparison.unknown() {
             *result.unknown.entry(reason).or_default() += 1;
         }
         result.connected += usize::from(comparison.got_through());
         // One of a kind is enough: the shrinker takes its time.
         if !comparison.mismatches.is_empty() && result.disagreements.is_empty() {
-            match minimize(seed, &steps, probe, with_engine)? {
+            match minimize(seed, &steps, probe, against)? {
                 Some(disagreement) => result.disagreements.push(disagreement),
                 None => result.passing.push(probe.clone()),
             }
@@ -83,24 +83,24 @@ fn judge(
     examined: &mut Examined,
     (number, probe): (usize, &Probe),
     observation: Observation,
-    with_engine: bool,
+    against: Against,
     patience: Duration,
 ) -> Result<Comparison> {
-    let first = compare(examined, number, probe, observation, with_engine)?;
+    let first = compare(examined, number, probe, observation, against)?;
     if first.mismatches.is_empty() {
         return Ok(first);
     }
     let again = examined.ask_again(probe, patience)?;
-    compare(examined, number, probe, again, with_engine)
+    compare(examined, number, probe, again, against)
 }
 
 fn minimize(
     seed: u64,
     steps: &[Step],
     probe: &Probe,
-    with_engine: bool,
+    against: Against,
 ) -> Result<Option<Disagreement>> {
-    let shown = |steps: &[Step]| show(steps, probe, with_engine);
+    let shown = |steps: &[Step]| show(steps, probe, against);
     let Some(alone) = shown(steps)? else { return Ok(None) };
     let (host, comparison) = shrink(steps, alone, shown);
     let expect = vec![Expectation { probe: probe.clone(), expected: None }];
@@ -110,10 +110,10 @@ fn minimize(
 }
 
 /// The comparison on a host, if the three differ there; `None` also where it cannot be built.
-fn show(steps: &[Step], probe: &Probe, with_engine: bool) -> Result<Option<Comparison>> {
+fn show(steps: &[Step], probe: &Probe, against: Against) -> Result<Option<Comparison>> {
     let Ok(mut examined) = examine(steps, std::slice::from_ref(probe)) else { return Ok(None) };
     let observation = examined.observations.first().cloned().context("one probe was asked")?;
     // The surprise was confirmed before; many smaller hosts follow, and each waits this long.
-    let comparison = judge(&mut examined, (0, probe), observation, with_engine, 4 * QUICK)?;
+    let comparison = judge(&mut examined, (0, probe), observation, against, 4 * QUICK)?;
     Ok((!comparison.mismatches.is_empty()).then_some(comparison))
 }
