@@ -1,6 +1,5 @@
 //! The lab's command line, shared by its binary and its tests.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,10 +11,10 @@ use clap::{Parser, Subcommand};
 
 use crate::case::{self, Case};
 use crate::compare::Against;
-use crate::differential;
 use crate::fix::{self, Tried};
 use crate::judge::{self, CaseResult, Failure, ReasonCounts};
 use crate::netns::Privilege;
+use crate::random_run::RandomRun;
 use crate::sickbay::{self, Known};
 use crate::wiring::Wiring;
 
@@ -79,6 +78,12 @@ enum Action {
         /// How many questions each.
         #[arg(long, default_value_t = 50)]
         probes: usize,
+        /// How many of a hundred hosts have packet filters; all, if no number is given.
+        #[arg(long, default_value_t = 0, num_args = 0..=1, default_missing_value = "100")]
+        rules: usize,
+        /// Print the rules that were refused.
+        #[arg(long)]
+        show_refused: bool,
         /// How many hosts at once.
         #[arg(long, default_value_t = 4)]
         jobs: usize,
@@ -93,10 +98,10 @@ enum Action {
 
 /// How many passed, failed and were skipped.
 #[derive(Debug, Default)]
-struct Counts {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
 }
 
 /// Runs the lab with the arguments of this process. Call it first thing in `main`, while the process
@@ -158,15 +163,25 @@ fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) 
             }
             run_fixes(&cases, *jobs, out)?
         }
-        Action::Random { seed, hosts, probes, jobs, without_engine, without_reference } => {
+        Action::Random {
+            seed,
+            hosts,
+            probes,
+            rules,
+            show_refused,
+            jobs,
+            without_engine,
+            without_reference,
+        } => {
             let seeds: Vec<u64> = (*seed..seed.saturating_add(*hosts)).collect();
-            run_random(
-                &seeds,
-                *probes,
-                *jobs,
-                Against::of(*without_engine, *without_reference),
-                out,
-            )?
+            let run = RandomRun {
+                probes: *probes,
+                rules: *rules,
+                show_refused: *show_refused,
+                jobs: *jobs,
+                against: Against::of(*without_engine, *without_reference),
+            };
+            run.carry_out(&seeds, out)?
         }
     };
     writeln!(
@@ -337,64 +352,6 @@ fn run_fixes(cases: &[Case], jobs: usize, out: &mut impl Write) -> Result<Counts
                 counts.failed += 1;
             }
         }
-    }
-    Ok(counts)
-}
-
-fn run_random(
-    seeds: &[u64],
-    probes: usize,
-    jobs: usize,
-    against: Against,
-    out: &mut impl Write,
-) -> Result<Counts> {
-    let mut counts = Counts::default();
-    let (mut asked, mut connected, mut passing) = (0, 0, 0);
-    let mut unknown = BTreeMap::new();
-    // In portions, so that a long run can be watched.
-    for portion in seeds.chunks(500) {
-        let run = |seed: &u64| differential::run(*seed, probes, against);
-        for (seed, result) in portion.iter().zip(in_parallel(portion, jobs, run)) {
-            let result = match result {
-                Ok(result) => result,
-                Err(error) => {
-                    writeln!(out, "\nFAILED: seed {seed}: {error:#}")?;
-                    counts.failed += 1;
-                    continue;
-                }
-            };
-            asked += result.asked;
-            connected += result.connected;
-            for (reason, count) in result.unknown {
-                *unknown.entry(reason).or_insert(0) += count;
-            }
-            if result.disagreements.is_empty() {
-                counts.passed += 1;
-            } else {
-                counts.failed += 1;
-            }
-            for probe in result.passing {
-                writeln!(out, "seed {seed}: `{probe}` differs only after other questions")?;
-                passing += 1;
-            }
-            for disagreement in result.disagreements {
-                let case = &disagreement.case;
-                writeln!(out, "\nFAILED: {}\n{}", case.name, Wiring::of(&case.host).drawing())?;
-                writeln!(out, "{case}{}", disagreement.comparison)?;
-            }
-        }
-        let last = portion.last().copied().unwrap_or_default();
-        writeln!(out, "seeds up to {last}: {} agree, {} do not", counts.passed, counts.failed)?;
-    }
-    let cannot_tell: usize = unknown.values().sum();
-    let share = 100.0 * cannot_tell as f64 / asked.max(1) as f64;
-    writeln!(
-        out,
-        "{asked} questions, {connected} connected, {cannot_tell} unknown ({share:.1} %)"
-    )?;
-    writeln!(out, "{passing} differed only after other questions")?;
-    for (reason, count) in unknown {
-        writeln!(out, "  {count} {}", reason.slug())?;
     }
     Ok(counts)
 }

@@ -28,6 +28,10 @@ pub struct HostResult {
     pub unknown: BTreeMap<UnknownReason, usize>,
     /// How many got through.
     pub connected: usize,
+    /// How many rules were loaded.
+    pub rules: usize,
+    /// What was refused of them, in words.
+    pub refused: Vec<String>,
     /// Where the three differ.
     pub disagreements: Vec<Disagreement>,
     /// Probes that came out differently when a fresh host was asked nothing else: what they met was
@@ -49,8 +53,12 @@ pub struct Disagreement {
 ///
 /// # Errors
 /// If the lab itself fails.
-pub fn run(seed: u64, probes: usize, against: Against) -> Result<HostResult> {
-    let (topology, _) = Topology::build_what_is_possible(&generate::host(seed))?;
+pub fn run(seed: u64, probes: usize, with_rules: bool, against: Against) -> Result<HostResult> {
+    let steps = if with_rules { generate::host_with_rules(seed) } else { generate::host(seed) };
+    let (topology, refusals) = Topology::build_what_is_possible(&steps)?;
+    let of_rules =
+        refusals.iter().filter(|refusal| matches!(steps[refusal.position], Step::Filter(_)));
+    let refused = of_rules.map(|refusal| format!("{:#}", refusal.error)).collect();
     let steps = topology.done.clone();
     let mut probes = question::probes(seed, &steps, probes);
     // A user namespace made without help has one user.
@@ -59,7 +67,8 @@ pub fn run(seed: u64, probes: usize, against: Against) -> Result<HostResult> {
         Client::Peer { .. } => true,
     });
     let mut examined = ask(topology, &probes)?;
-    let mut result = HostResult { asked: probes.len(), ..HostResult::default() };
+    let rules = steps.iter().filter(|step| matches!(step, Step::Filter(_))).count();
+    let mut result = HostResult { asked: probes.len(), rules, refused, ..HostResult::default() };
     for (number, observation) in examined.observations.clone().into_iter().enumerate() {
         let probe = &probes[number];
         let comparison = judge(&mut examined, (number, probe), observation, against, PATIENT)?;
@@ -87,7 +96,7 @@ fn judge(
     patience: Duration,
 ) -> Result<Comparison> {
     let first = compare(examined, number, probe, observation, against)?;
-    if first.mismatches.is_empty() {
+    if !first.may_pass() {
         return Ok(first);
     }
     let again = examined.ask_again(probe, patience)?;

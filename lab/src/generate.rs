@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use canreach_snapshot::{Family, PolicyAction, Prefix, Proto, RouteType, Scope, TableId};
 
+use crate::generate_rules::add_rules;
 use crate::random::Random;
 use crate::route_step::{Hop, RouteStep};
 use crate::rule_step::RuleStep;
@@ -43,6 +44,14 @@ pub fn host(seed: u64) -> Vec<Step> {
     generator.add_accidents();
     generator.remove_dead_ends();
     generator.steps
+}
+
+/// A random host with packet filters: those of [`host`], and rules.
+#[must_use]
+pub fn host_with_rules(seed: u64) -> Vec<Step> {
+    let mut steps = host(seed);
+    add_rules(seed, &mut steps);
+    steps
 }
 
 /// The addresses that a line makes this machine's.
@@ -438,7 +447,7 @@ mod tests {
     #[test]
     fn a_seed_makes_the_same_host_and_questions_each_time() {
         for seed in 0..50 {
-            assert_eq!(host(seed), host(seed));
+            assert_eq!(host_with_rules(seed), host_with_rules(seed));
             let steps = host(seed);
             assert_eq!(question::probes(seed, &steps, 50), question::probes(seed, &steps, 50));
         }
@@ -448,7 +457,7 @@ mod tests {
     #[test]
     fn every_line_reads_as_it_prints() {
         for seed in 0..200 {
-            let steps = host(seed);
+            let steps = host_with_rules(seed);
             for probe in question::probes(seed, &steps, 50) {
                 let line = probe.to_string();
                 assert_eq!(line.parse::<crate::probe::Probe>().expect(&line), probe, "{line}");
