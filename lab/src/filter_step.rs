@@ -137,6 +137,15 @@ impl FilterStep {
         Some(Self { with: Loader::named(name)?, text: text.trim().to_owned() })
     }
 
+    /// Whether packets may arrive somewhere else than where they were sent.
+    #[must_use]
+    pub fn translates(&self) -> bool {
+        let text = self.text.to_lowercase();
+        ["redirect", "dnat", "snat", "masquerade", "netmap", "tproxy"]
+            .iter()
+            .any(|word| text.contains(word))
+    }
+
     /// A single command, which fits into a host's lines.
     #[must_use]
     pub fn is_line(&self) -> bool {

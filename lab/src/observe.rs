@@ -10,10 +10,12 @@ use canreach_collect::sock_diag::SocketQuery;
 use canreach_snapshot::{Ifindex, Port};
 
 use crate::probe::{Client, Probe};
+use crate::step::Step;
 use crate::topology::Topology;
 
 /// What the lookup finds for a probe: the inode of a socket, or nothing. `None` where it cannot be
-/// asked: a client of the host's own arrives by a link that only its route knows.
+/// asked: a client of the host's own arrives by a link that only its route knows, and rules may send
+/// packets to another socket.
 pub type Lookup = Option<Option<u64>>;
 
 /// Asks for all probes.
@@ -21,6 +23,10 @@ pub type Lookup = Option<Option<u64>>;
 /// # Errors
 /// If the kernel refuses.
 pub fn look_up(topology: &Topology, probes: &[Probe]) -> Result<Vec<Lookup>> {
+    let translates = |step: &Step| matches!(step, Step::Filter(rules) if rules.translates());
+    if topology.done.iter().any(translates) {
+        return Ok(vec![None; probes.len()]);
+    }
     topology.host.enter(|| {
         let mut query = SocketQuery::open().context("open a query for sockets")?;
         probes.iter().map(|probe| look_up_one(topology, &mut query, probe)).collect()
