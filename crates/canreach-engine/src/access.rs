@@ -235,7 +235,7 @@ fn part(netns: &Netns, group: &Group, server: &Server, sources: AddressSet) -> P
             let ours = sockets.iter().any(|socket| server.sockets.contains(socket));
             (if ours { Access::Yes } else { Access::No }, None)
         }
-        Outcome::Stopped(_) => (Access::No, None),
+        Outcome::DeliveredIn(..) | Outcome::Stopped(_) => (Access::No, None),
         Outcome::Unknown(reason) if takes || redirects || group.steps.is_empty() => {
             let passes = takes && group.blockers.is_empty();
             (if passes { Access::Probable } else { Access::Improbable }, Some(*reason))

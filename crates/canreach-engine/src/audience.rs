@@ -92,6 +92,8 @@ pub struct Audience {
 pub enum How {
     /// It is an address of this machine.
     Direct,
+    /// Rules send it on, to a server in another namespace.
+    Dnat,
 }
 
 impl How {
@@ -100,6 +102,7 @@ impl How {
     pub const fn slug(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Dnat => "dnat",
         }
     }
 }
@@ -303,7 +306,12 @@ impl<'h, 'n> Classifier<'h, 'n> {
             match &group.fate.outcome {
                 Outcome::Delivered(sockets) if sockets.contains(&socket) => {
                     findings.widest_yes = findings.widest_yes.max(Some(circle));
-                    findings.add_audience(way, sources);
+                    findings.add_audience(way, sources, How::Direct);
+                }
+                // Rules send on what is sent to the port: who gets in there gets through here.
+                Outcome::DeliveredIn(..) => {
+                    findings.widest_yes = findings.widest_yes.max(Some(circle));
+                    findings.add_audience(way, sources, How::Dnat);
                 }
                 Outcome::Delivered(_) => {}
                 Outcome::Stopped(reason) => {
@@ -374,11 +382,12 @@ impl<'h, 'n> Classifier<'h, 'n> {
         let answer = self.answer(&question);
         let delivered = answer.groups.iter().any(|group| match &group.fate.outcome {
             Outcome::Delivered(sockets) => sockets.contains(&index),
+            Outcome::DeliveredIn(..) => true,
             Outcome::Stopped(_) | Outcome::Unknown(_) => false,
         });
         let unknown = answer.groups.iter().find_map(|group| match group.fate.outcome {
             Outcome::Unknown(reason) => Some((reason, group.blockers.is_empty())),
-            Outcome::Delivered(_) | Outcome::Stopped(_) => None,
+            Outcome::Delivered(_) | Outcome::DeliveredIn(..) | Outcome::Stopped(_) => None,
         });
         let sources = answer.groups.first().map(|group| group.sources.clone());
         match (delivered, unknown) {
@@ -533,7 +542,7 @@ impl Findings {
         }
     }
 
-    fn add_audience(&mut self, way: &Way, sources: AddressSet) {
+    fn add_audience(&mut self, way: &Way, sources: AddressSet, how: How) {
         let same = |entry: &&mut Audience| entry.via == Some(way.link) && entry.to == way.to;
         match self.audience.iter_mut().find(same) {
             Some(entry) => entry.sources = entry.sources.union(&sources),
@@ -542,7 +551,7 @@ impl Findings {
                 role: way.role,
                 to: way.to,
                 sources,
-                how: How::Direct,
+                how,
             }),
         }
     }

@@ -33,6 +33,7 @@ pub use path::answer;
 pub use question::Question;
 pub use they_see::TheySee;
 pub use trace::{
-    Blocker, Doubt, DoubtEffect, NfSubject, SocketIndex, Stage, Step, StepResult, Subject,
+    Blocker, Doubt, DoubtEffect, NetnsIndex, NfSubject, SocketIndex, Stage, Step, StepResult,
+    Subject,
 };
 pub use verdict::{Answer, DropReason, Fate, Group, Outcome, UnknownReason, Verdict};

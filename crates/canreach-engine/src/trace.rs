@@ -8,6 +8,10 @@ use crate::{DropReason, UnknownReason};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketIndex(pub usize);
 
+/// A network namespace: its position in `Snapshot::namespaces`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsIndex(pub usize);
+
 /// A part of the path, in the order a packet meets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
@@ -80,6 +84,8 @@ pub enum Subject {
     LegacyTable(usize),
     /// A rule or the policy of a chain.
     Netfilter(NfSubject),
+    /// An object of another namespace that the packet is sent on to.
+    In(NetnsIndex, Box<Self>),
     /// A BPF program: its position in `Netns::bpf`.
     Bpf(usize),
     /// A gap: its position in `Netns::gaps`.
@@ -144,6 +150,8 @@ pub struct Step {
     pub result: StepResult,
     /// The object that decided; `None` where the absence of one did.
     pub subject: Option<Subject>,
+    /// The namespace it is in, if that is another one than the question is about.
+    pub netns: Option<NetnsIndex>,
 }
 
 /// Something that would stop the packet, if it got that far.

@@ -1,6 +1,6 @@
 //! Answers: the fate of one packet, and the verdict on a question.
 
-use crate::{AddressSet, Blocker, Doubt, Question, SocketIndex, Step, TheySee};
+use crate::{AddressSet, Blocker, Doubt, NetnsIndex, Question, SocketIndex, Step, TheySee};
 
 /// What becomes of one packet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -8,6 +8,9 @@ pub enum Outcome {
     /// A socket gets it, and its answer gets back. Several, where the kernel picks one member of a
     /// SO_REUSEPORT group by a secret hash, or where a datagram is copied to each.
     Delivered(Vec<SocketIndex>),
+    /// It is sent on to another namespace of this machine, a socket there gets it, and its answer gets
+    /// back.
+    DeliveredIn(NetnsIndex, Vec<SocketIndex>),
     /// It, or the answer to it, is stopped.
     Stopped(DropReason),
     /// Cannot be told.
@@ -82,6 +85,8 @@ pub struct Group {
     pub doubts: Vec<Doubt>,
     /// The sockets that the lookup gives them to, whatever else stops them or is in doubt.
     pub sockets: Vec<SocketIndex>,
+    /// The same where they are sent on to another namespace.
+    pub sockets_in: Option<(NetnsIndex, Vec<SocketIndex>)>,
 }
 
 /// Why a packet is stopped. Each names one cause, and has one fix.
@@ -264,13 +269,15 @@ pub enum UnknownReason {
     PacketDetails,
     /// A program decides (NFQUEUE, synproxy).
     UserSpace,
+    /// It is sent on to another network namespace, which was not read or cannot be told from others.
+    OtherNamespace,
     /// Chains of equal priority: which of them is first is not shown by this kernel, and matters.
     HookOrder,
 }
 
 impl UnknownReason {
     /// Every one.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NeedsRoot,
         Self::NotModelled,
         Self::OpaqueProgram,
@@ -289,6 +296,7 @@ impl UnknownReason {
         Self::TimeOfDay,
         Self::PacketDetails,
         Self::UserSpace,
+        Self::OtherNamespace,
         Self::HookOrder,
     ];
 
@@ -314,6 +322,7 @@ impl UnknownReason {
             Self::TimeOfDay => "time-of-day",
             Self::PacketDetails => "packet-details",
             Self::UserSpace => "user-space",
+            Self::OtherNamespace => "other-namespace",
             Self::HookOrder => "hook-order",
         }
     }

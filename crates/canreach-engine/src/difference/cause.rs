@@ -127,6 +127,7 @@ fn own_socket(deciding: &mut Deciding, server: Option<&Server>) {
         | Subject::Chain(_)
         | Subject::LegacyTable(_)
         | Subject::Netfilter(_)
+        | Subject::In(..)
         | Subject::Bpf(_)
         | Subject::Gap(_) => true,
     };

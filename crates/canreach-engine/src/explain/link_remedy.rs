@@ -24,6 +24,7 @@ fn link<'a>(case: &Case<'a>, blocker: &Blocker) -> Option<&'a Link> {
             | Subject::Chain(_)
             | Subject::LegacyTable(_)
             | Subject::Netfilter(_)
+            | Subject::In(..)
             | Subject::Bpf(_)
             | Subject::Gap(_),
         )

@@ -217,6 +217,7 @@ fn listener(blocker: &Blocker) -> Option<SocketIndex> {
             | Subject::Chain(_)
             | Subject::LegacyTable(_)
             | Subject::Netfilter(_)
+            | Subject::In(..)
             | Subject::Bpf(_)
             | Subject::Gap(_),
         )

@@ -88,6 +88,7 @@ pub(super) fn delete_error_route(case: &Case<'_>, blocker: &Blocker) -> Vec<Fix>
             | Subject::Chain(_)
             | Subject::LegacyTable(_)
             | Subject::Netfilter(_)
+            | Subject::In(..)
             | Subject::Bpf(_)
             | Subject::Gap(_),
         )

@@ -2,6 +2,7 @@
 
 pub mod fib;
 pub mod flow;
+pub(crate) mod others;
 pub mod policy;
 pub mod resolve;
 pub(crate) mod ruleset;

@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::{
     Combinator, Family, FibLayout, GapReason, GapSubject, GlobalSysctl, Ifindex, Link, LinkKind,
-    LinkSysctl, Netns, PolicyRule, Prefix, RouteType, Scope, TableId,
+    LinkSysctl, Netns, PolicyRule, Prefix, RouteType, Scope, Snapshot, TableId,
 };
 
 use crate::host::fib::Fib;
+use crate::host::others::Others;
 use crate::host::ruleset::Rules;
 use crate::host::sockets::SocketTable;
 use crate::packet::diagram::FixedMap;
@@ -34,6 +35,7 @@ pub struct Host<'a> {
     ruleset: Rules<'a>,
     unsendable: [AddressSet; 2],
     sysctl_gaps: BTreeMap<&'a str, usize>,
+    others: Others<'a>,
 }
 
 /// The value of a sysctl, with the gap that hides it if it could not be read.
@@ -109,7 +111,19 @@ impl<'a> Host<'a> {
             ruleset: Rules::new(netns),
             unsendable: Family::BOTH.map(|family| unsendable(netns, family)),
             sysctl_gaps: sysctl_gaps.collect(),
+            others: Others::none(),
         }
+    }
+
+    /// The same, among the other namespaces of its machine, which packets may be sent on to.
+    #[must_use]
+    pub fn resolve_among(snapshot: &'a Snapshot, netns: &'a Netns) -> Self {
+        Self { others: Others::of(snapshot, netns), ..Self::resolve(netns) }
+    }
+
+    /// The other namespaces of its machine.
+    pub(crate) const fn others(&self) -> &Others<'a> {
+        &self.others
     }
 
     /// What was resolved.

@@ -31,7 +31,9 @@ pub(super) fn acknowledgement(
         Arrival::Link(via) => {
             let asked = Asked::new(host, key.proto, along.dialled, key.to, via, key.split);
             let Some(asked) = asked else { return Vec::new() };
-            let view = second(arriving(host, &asked, via), answered);
+            let source = key.handed_over.unwrap_or(Part::Client);
+            let first = View { source, ..arriving(host, &asked, via) };
+            let view = second(first, answered);
             let link = Some(asked.routed_link.ifindex);
             let places = [
                 (Stage::Prerouting, NfHook::Prerouting, (link, None)),

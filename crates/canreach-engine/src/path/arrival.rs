@@ -8,7 +8,6 @@
 use canreach_snapshot::{Ifindex, NfHook};
 
 use crate::host::Host;
-use crate::host::flow::Term;
 use crate::netfilter::hook::{HookPlace, NfStop, Strand};
 use crate::netfilter::view::{Part, View};
 use crate::packet::packet_set::PacketSet;
@@ -34,9 +33,15 @@ pub(crate) struct Arrival {
 }
 
 /// Walks packets from a link up to input routing.
-pub(crate) fn arrive(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>, via: Ifindex) -> Arrival {
+pub(crate) fn arrive(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    asked: &Asked<'_>,
+    (via, source): (Ifindex, Part),
+) -> Arrival {
     let mut stages = vec![vec![(PacketSet::ALL, ingress(host, asked.link))]];
-    let mut strands = vec![strand(sets.universe(), arriving(host, asked, via))];
+    let first = View { source, ..arriving(host, asked, via) };
+    let mut strands = vec![strand(sets.universe(), first)];
     let places = [
         Some((Stage::Ingress, HookPlace { hook: NfHook::Ingress, link: Some(via) })),
         (via != asked.link.ifindex).then_some((
@@ -90,10 +95,7 @@ pub(crate) fn arrive(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>, via: I
 /// Routes packets as rules left them, and sends those that go on through the forward hooks.
 fn route(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>, strand: &Strand) -> RouteInput {
     let seen = asked.as_seen(&strand.view);
-    let origin = match strand.view.source {
-        Part::Client | Part::Chosen(_) => Origin::PACKET,
-        Part::Is(value) => Origin { source: Term::Is(value), ..Origin::PACKET },
-    };
+    let origin = Origin { source: strand.view.source.term(), ..Origin::PACKET };
     let mut routed = route_input(host, sets, &seen, origin);
     if routed.forwards.is_empty() {
         return routed;
@@ -105,7 +107,8 @@ fn route(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>, strand: &Strand) -
         let view = View { iif, oif, ..strand.view.clone() };
         forwarded.push(Strand { set, view, by: None });
     }
-    let hooks = forward_hooks(host, sets, &seen, forwarded);
+    let (hooks, sent_on) = forward_hooks(host, sets, &seen, forwarded);
+    routed.sent_on = sent_on;
     let last = routed.partitions.len().saturating_sub(1);
     routed.partitions.splice(last..last, hooks);
     routed
@@ -118,6 +121,7 @@ impl RouteInput {
             local: PacketSet::NONE,
             broadcast: PacketSet::NONE,
             forwards: Vec::new(),
+            sent_on: Vec::new(),
         }
     }
 

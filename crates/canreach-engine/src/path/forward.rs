@@ -3,7 +3,7 @@
 //! *Kernel:* `ip_forward`, `ip6_forward` (NF_INET_FORWARD).
 //! *Decides:* whom rules stop on the way, and that the others are sent on.
 //! *Reads:* rules, the route.
-//! *Not modelled:* the namespace behind the other end of a veth; hop limits.
+//! *Not modelled:* hop limits. What becomes of it in another namespace: `sending`.
 
 use canreach_snapshot::{Family, NfHook};
 
@@ -30,7 +30,7 @@ pub(crate) fn forward_hooks(
     sets: &mut Sets,
     asked: &Asked<'_>,
     strands: Vec<Strand>,
-) -> Vec<Partition> {
+) -> (Vec<Partition>, Vec<Strand>) {
     let mut partitions = Vec::new();
     let mut strands = strands;
     for hook in [NfHook::Forward, NfHook::Postrouting] {
@@ -42,5 +42,5 @@ pub(crate) fn forward_hooks(
         partitions.push(walked.partition);
         strands = walked.strands;
     }
-    partitions
+    (partitions, strands)
 }

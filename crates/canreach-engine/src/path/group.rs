@@ -5,13 +5,16 @@
 //! *Reads:* the question, own addresses, broadcast routes.
 //! *Not modelled:* nothing.
 
+use std::collections::BTreeMap;
+
 use canreach_snapshot::Family;
 
 use crate::host::Host;
 use crate::netfilter::hook::Neutral;
 use crate::path::receive::Walk;
 use crate::{
-    AddressSet, Answer, Arrival, Blocker, Group, NfSubject, Outcome, Question, Subject, Verdict,
+    AddressSet, Answer, Arrival, Blocker, Group, NetnsIndex, NfSubject, Outcome, Question, Subject,
+    Verdict,
 };
 
 /// Answers a question about a host, with everything that would stop a packet.
@@ -19,7 +22,7 @@ use crate::{
 pub fn answer(host: &Host<'_>, question: &Question) -> Answer {
     let mut answer = answer_with(&mut Walk::about(host, question), host, question);
     for group in answer.groups.iter_mut().take(GROUPS_MAX) {
-        if stopping_rule(group).is_some() {
+        if stopping_rule(host, group).is_some() {
             find_blockers(host, question, group);
         }
     }
@@ -33,9 +36,13 @@ const GROUPS_MAX: usize = 16;
 const ROUNDS_MAX: usize = 32;
 
 /// The first rule, or policy of a chain, that stops a group.
-fn stopping_rule(group: &Group) -> Option<(usize, NfSubject)> {
-    group.blockers.iter().enumerate().find_map(|(place, blocker)| match blocker.subject {
-        Some(Subject::Netfilter(rule)) => Some((place, rule)),
+fn stopping_rule(host: &Host<'_>, group: &Group) -> Option<(usize, NetnsIndex, NfSubject)> {
+    group.blockers.iter().enumerate().find_map(|(place, blocker)| match &blocker.subject {
+        Some(Subject::Netfilter(rule)) => Some((place, host.others().here(), *rule)),
+        Some(Subject::In(netns, subject)) => match **subject {
+            Subject::Netfilter(rule) => Some((place, *netns, rule)),
+            _ => None,
+        },
         _ => None,
     })
 }
@@ -48,7 +55,7 @@ fn find_blockers(host: &Host<'_>, question: &Question, group: &mut Group) {
         Arrival::Link(_) => Question { from: group.sources.clone(), ..question.clone() },
         Arrival::Local { .. } => question.clone(),
     };
-    let mut aside = Neutral::default();
+    let mut aside: BTreeMap<NetnsIndex, Neutral> = BTreeMap::new();
     let mut blockers: Vec<Blocker> = Vec::new();
     let mut add = |found: &[Blocker]| {
         for blocker in found {
@@ -61,10 +68,10 @@ fn find_blockers(host: &Host<'_>, question: &Question, group: &mut Group) {
     for _ in 0..ROUNDS_MAX {
         let mut rules = Vec::new();
         for group in &stopped {
-            match stopping_rule(group) {
-                Some((place, rule)) => {
+            match stopping_rule(host, group) {
+                Some((place, netns, rule)) => {
                     add(&group.blockers[..=place]);
-                    rules.push(rule);
+                    rules.push((netns, rule));
                 }
                 None => add(&group.blockers),
             }
@@ -72,7 +79,9 @@ fn find_blockers(host: &Host<'_>, question: &Question, group: &mut Group) {
         if rules.is_empty() {
             break;
         }
-        aside.0.extend(rules);
+        for (netns, rule) in rules {
+            aside.entry(netns).or_default().0.insert(rule);
+        }
         let mut walk = Walk::about(host, &asked);
         walk.set_aside(&aside);
         stopped = answer_with(&mut walk, host, &asked).groups;
@@ -103,7 +112,11 @@ pub fn answer_with(walk: &mut Walk<'_, '_>, host: &Host<'_>, question: &Question
                 steps: result.steps.clone(),
                 blockers: result.blockers.clone(),
                 doubts: result.doubts.clone(),
-                sockets: result.sockets.clone(),
+                sockets: match result.netns {
+                    None => result.sockets.clone(),
+                    Some(_) => Vec::new(),
+                },
+                sockets_in: result.netns.map(|netns| (netns, result.sockets.clone())),
             });
         }
     }
@@ -134,7 +147,7 @@ fn verdict<'g>(groups: impl Iterator<Item = &'g Group>) -> Verdict {
     let (mut yes, mut no, mut unknown) = (false, false, false);
     for group in groups {
         match group.fate.outcome {
-            Outcome::Delivered(_) => yes = true,
+            Outcome::Delivered(_) | Outcome::DeliveredIn(..) => yes = true,
             Outcome::Stopped(_) => no = true,
             Outcome::Unknown(_) => unknown = true,
         }

@@ -70,11 +70,11 @@ fn pass(
     entering: Vec<Strand>,
 ) -> HookResult {
     let mut unknowns = std::mem::take(&mut sets.unknowns);
-    let neutral = std::mem::take(&mut sets.neutral);
+    let neutral = sets.neutral.get(&sets.here).cloned().unwrap_or_default();
     let result = pass_hook(host, sets, &mut unknowns, place, entering, &neutral);
-    sets.met_at.resize(unknowns.count().max(sets.met_at.len()), stage);
+    let met_at = (stage, sets.here);
+    sets.met_at.resize(unknowns.count().max(sets.met_at.len()), met_at);
     sets.unknowns = unknowns;
-    sets.neutral = neutral;
     result
 }
 

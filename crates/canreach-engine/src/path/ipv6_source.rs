@@ -16,6 +16,7 @@ use crate::AddressSet;
 use crate::host::Host;
 use crate::packet::packet_set::PacketSet;
 use crate::path::sets::Sets;
+use crate::path::stage::Asked;
 
 /// The prefixes that labels go by, and their labels (net/ipv6/addrlabel.c, `ip6addrlbl_init_table`).
 const LABELS: [(Ipv6Addr, u8, u32); 10] = [
@@ -45,6 +46,7 @@ type Rank = (bool, u8, bool, bool, bool, bool, bool);
 pub(crate) fn sources_by_destination(
     host: &Host<'_>,
     sets: &mut Sets,
+    asked: &Asked<'_>,
     link: Option<Ifindex>,
 ) -> Vec<(PacketSet, Vec<IpAddr>)> {
     let mut parts: BTreeMap<Vec<IpAddr>, Vec<Range>> = BTreeMap::new();
@@ -52,7 +54,7 @@ pub(crate) fn sources_by_destination(
         parts.entry(chosen).or_default().push(range);
     }
     let in_sets = |(chosen, ranges)| {
-        (sets.from_sources(&AddressSet::from_ranges(Family::Ipv6, ranges)), chosen)
+        (asked.from(sets, &AddressSet::from_ranges(Family::Ipv6, ranges)), chosen)
     };
     parts.into_iter().map(in_sets).collect()
 }

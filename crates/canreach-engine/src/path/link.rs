@@ -95,7 +95,8 @@ pub(crate) fn link_input(
     let to_many = asked.to.is_multicast()
         || asked.to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
         || around.any(|prefix| is_broadcast_of(*prefix, asked.to));
-    if !near.is_empty() && !unresolved && !to_many {
+    // Who hands it over from another namespace of this machine knows where the address is.
+    if !near.is_empty() && !unresolved && !to_many && !asked.handed_over {
         match asked.family {
             Family::Ipv4 => arp(host, sets, asked, (&near, routed), &mut found),
             Family::Ipv6 => {

@@ -18,6 +18,7 @@ pub mod receive;
 pub(crate) mod rejection;
 pub(crate) mod reply;
 pub(crate) mod route_input;
+pub(crate) mod sending;
 pub(crate) mod sets;
 pub(crate) mod settle;
 pub(crate) mod socket_gate;

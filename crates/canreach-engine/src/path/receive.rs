@@ -5,6 +5,7 @@
 //! *Reads:* what the stages read.
 //! *Not modelled:* what the stages do not model.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -30,8 +31,8 @@ use crate::path::stage::{Asked, Finding, Partition};
 use crate::path::tail::Answering;
 use crate::path::trail::{Findings, Result, Trail, conclude, divide, overlay, restricted};
 use crate::{
-    Arrival, Doubt, DoubtEffect, DropReason, Fate, Outcome, Question, Stage, Subject, TheySee,
-    UnknownReason,
+    Arrival, Doubt, DoubtEffect, DropReason, Fate, NetnsIndex, Outcome, Question, Stage, Subject,
+    TheySee, UnknownReason,
 };
 
 /// A walk through a host for packets of one family. It remembers what does not depend on the
@@ -47,7 +48,15 @@ pub struct Walk<'h, 'a> {
     pub(super) refusals: FixedMap<BranchKey, Rc<Refusals>>,
     pub(super) acknowledgements: FixedMap<BranchKey, Rc<Vec<Partition>>>,
     pub(super) rules: RuleNeeds,
+    /// Walks through other namespaces that packets were sent on to. Their sets are in the arena of the
+    /// one that the question is about.
+    beyond: BTreeMap<NetnsIndex, Box<Walk<'h, 'a>>>,
+    /// How many namespaces packets have passed by now.
+    depth: usize,
 }
+
+/// The most namespaces that a packet is followed through.
+const NAMESPACES_MAX: usize = 4;
 
 /// What a packet's way to the sockets depends on. The port only matters where rules ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +67,8 @@ pub(super) struct ArrivalKey {
     pub(super) port: Option<Port>,
     /// IPv4: policy rules are walked, instead of the merged trie.
     pub(super) split: bool,
+    /// What it comes from, if another namespace of this machine hands it over.
+    pub(super) handed_over: Option<Part>,
 }
 
 /// The way to the sockets, walked: a branch for each way that rules made packets look.
@@ -151,13 +162,15 @@ impl<'h, 'a> Walk<'h, 'a> {
         Self {
             host,
             family,
-            sets: Sets::new(family),
+            sets: Sets::new(family, host.others().here()),
             findings: Findings::default(),
             arrivals: FixedMap::default(),
             replies: FixedMap::default(),
             refusals: FixedMap::default(),
             acknowledgements: FixedMap::default(),
             rules,
+            beyond: BTreeMap::new(),
+            depth: 0,
         }
     }
 
@@ -175,30 +188,45 @@ impl<'h, 'a> Walk<'h, 'a> {
     }
 
     /// Walks as if rules were not there, and policies of chains were accept.
-    pub(crate) fn set_aside(&mut self, rules: &Neutral) {
+    pub(crate) fn set_aside(&mut self, rules: &BTreeMap<NetnsIndex, Neutral>) {
         self.sets.neutral = rules.clone();
     }
 
     /// The fates of all sources of a question of this walk's family: disjoint sets of sources and
     /// source ports that together are every source.
     pub(crate) fn results(&mut self, question: &Question) -> Vec<(PacketSet, Result)> {
+        let results = self.open_results(question, None);
+        settle(&mut self.sets, results)
+    }
+
+    /// The same, as long as predicates of rules that cannot be judged are still open.
+    fn open_results(
+        &mut self,
+        question: &Question,
+        handed_over: Option<Part>,
+    ) -> Vec<(PacketSet, Result)> {
         match self.host.is_split() {
-            Some(split) => self.results_as(question, split),
+            Some(split) => self.results_as(question, split, handed_over),
             // IPv6 keeps its tables apart always.
-            None if self.family == Family::Ipv6 => self.results_as(question, true),
+            None if self.family == Family::Ipv6 => self.results_as(question, true, handed_over),
             None => {
-                let merged = self.results_as(question, false);
-                let split = self.results_as(question, true);
+                let merged = self.results_as(question, false, handed_over);
+                let split = self.results_as(question, true, handed_over);
                 unless_they_differ(&mut self.sets, &merged, &split)
             }
         }
     }
 
     /// The same, with the layout of tables local and main taken as known.
-    fn results_as(&mut self, question: &Question, split: bool) -> Vec<(PacketSet, Result)> {
-        let key = self.arrival_key(question, split);
+    fn results_as(
+        &mut self,
+        question: &Question,
+        split: bool,
+        handed_over: Option<Part>,
+    ) -> Vec<(PacketSet, Result)> {
+        let key = ArrivalKey { handed_over, ..self.arrival_key(question, split) };
         let entry = self.entry(key, question.port);
-        let results = self.compose(key, question.port, &entry).unwrap_or_else(|| {
+        self.compose(key, question.port, &entry).unwrap_or_else(|| {
             let fate =
                 Fate { outcome: Outcome::Unknown(UnknownReason::LimitReached), they_see: None };
             let result = Result {
@@ -207,10 +235,33 @@ impl<'h, 'a> Walk<'h, 'a> {
                 blockers: Vec::new(),
                 doubts: Vec::new(),
                 sockets: Vec::new(),
+                netns: None,
             };
             vec![(self.sets.universe(), result)]
-        });
-        settle(&mut self.sets, results)
+        })
+    }
+
+    /// What becomes of packets that are handed over to another namespace, in its own terms.
+    pub(super) fn results_beyond(
+        &mut self,
+        netns: NetnsIndex,
+        question: &Question,
+        source: Part,
+    ) -> Option<Vec<(PacketSet, Result)>> {
+        if self.depth >= NAMESPACES_MAX {
+            return None;
+        }
+        let host = self.host.others().host(netns)?;
+        let mut walk =
+            self.beyond.remove(&netns).unwrap_or_else(|| Box::new(Walk::new(host, self.family)));
+        walk.depth = self.depth + 1;
+        let here = std::mem::replace(&mut self.sets.here, netns);
+        std::mem::swap(&mut walk.sets, &mut self.sets);
+        let results = walk.open_results(question, Some(source));
+        std::mem::swap(&mut walk.sets, &mut self.sets);
+        self.sets.here = here;
+        self.beyond.insert(netns, walk);
+        Some(results)
     }
 
     /// The diagram that the sets of [`Self::results`] live in.
@@ -223,7 +274,7 @@ impl<'h, 'a> Walk<'h, 'a> {
         // Who is in a group depends on the sockets of the port.
         let by_port = self.rules.ports || self.rules.filters || to.is_multicast();
         let port = by_port.then_some(question.port);
-        ArrivalKey { proto, to, arrival, port, split }
+        ArrivalKey { proto, to, arrival, port, split, handed_over: None }
     }
 
     fn entry(&mut self, key: ArrivalKey, port: Port) -> Rc<Entry> {
@@ -249,7 +300,10 @@ impl<'h, 'a> Walk<'h, 'a> {
             let branch = |trails| Branch::new(trails, view, (key.to, port), (key.to, port));
             return Entry { branches: trails.map(|trails| vec![branch(trails)]) };
         };
-        let arrival = arrive(host, sets, &asked, via);
+        let source = key.handed_over.unwrap_or(Part::Client);
+        let (handed_over, client) = (key.handed_over.is_some(), source.term());
+        let asked = Asked { handed_over, client, ..asked };
+        let arrival = arrive(host, sets, &asked, (via, source));
         let trails = self.walk(Trail::start(&self.sets), &arrival.stages);
         let branches = trails.and_then(|trails| self.branch_out(&trails, &asked, arrival.branches));
         Entry { branches }
@@ -266,7 +320,12 @@ impl<'h, 'a> Walk<'h, 'a> {
         let dialled = (asked.to, asked.port);
         for (strand, routed) in routed {
             let within = restricted(&mut self.sets, trails, strand.set);
-            let trails = self.walk(within, &routed.partitions)?;
+            let mut stages = routed.partitions;
+            let sent_on = self.send_on(asked, routed.sent_on);
+            // Where it goes beyond comes before what is said of packets that leave.
+            let last = stages.len().saturating_sub(1);
+            stages.splice(last..last, sent_on);
+            let trails = self.walk(within, &stages)?;
             let entering = vec![self.at_input(asked, strand)];
             let host = self.host;
             let mut seen = |sets: &mut Sets, strand: &Strand, stop: &NfStop| {
@@ -286,6 +345,10 @@ impl<'h, 'a> Walk<'h, 'a> {
                 branches.push(Branch {
                     device: vrf.or(Some(asked.link.ifindex)),
                     slave: vrf.map(|_| asked.link.ifindex),
+                    source: match strand.view.source {
+                        Part::Is(source) => Some(asked.family.address(source)),
+                        Part::Client | Part::Chosen(_) => None,
+                    },
                     broadcast: routed.broadcast,
                     ..Branch::new(trails, strand.view, dialled, (to, port))
                 });

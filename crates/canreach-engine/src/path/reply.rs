@@ -134,7 +134,7 @@ pub(crate) fn way_back(
             };
             // "Apparently, routing tables are wrong": the kernel asks for the peer on the device.
             let prefixes = host.on_link(device).iter().copied();
-            let near = sets.from_sources(&AddressSet::from_prefixes(asked.family, prefixes));
+            let near = asked.from(sets, &AddressSet::from_prefixes(asked.family, prefixes));
             let there = sets.and(set, near);
             let elsewhere = sets.difference(set, near);
             let back = if is_loopback(host, device) {
@@ -172,7 +172,7 @@ pub(crate) fn flows(
     let is_master = |device: Ifindex| vrf.is_some_and(|(master, _)| master == device);
     let flow = Flow {
         family: asked.family,
-        destination: Term::AnySource,
+        destination: asked.client,
         source: Term::Is(key.source.map_or(0, address_value)),
         iif: LOOPBACK_IFINDEX,
         oif: key.device.filter(|device| !is_master(*device)),
@@ -193,7 +193,7 @@ pub(crate) fn flows(
         Family::Ipv4 => vec![(sets.universe(), flow)],
         Family::Ipv6 => {
             let universe = sets.universe();
-            let near = link_local_sources(sets);
+            let near = link_local_clients(sets, asked);
             let near = sets.and(near, universe);
             let far = sets.difference(universe, near);
             let oif = Some(asked.link.ifindex);
@@ -480,7 +480,7 @@ fn answer_ways(
         }
     }
     if !failed.is_empty() {
-        for (part, sources) in sources_by_destination(host, sets, None) {
+        for (part, sources) in sources_by_destination(host, sets, asked, None) {
             let within = sets.and(failed, part);
             if !within.is_empty() {
                 for (set, way) in second_ways(host, sets, asked, key, &sources) {
@@ -602,7 +602,7 @@ fn error_sources(
         }
     }
     parts.push((preferred, vec![None]));
-    for (set, sources) in sources_by_destination(host, sets, Some(asked.link.ifindex)) {
+    for (set, sources) in sources_by_destination(host, sets, asked, Some(asked.link.ifindex)) {
         let own: Vec<_> = sources.into_iter().map(Some).collect();
         let set = sets.difference(set, preferred);
         parts.push((set, if own.is_empty() { vec![None] } else { own }));
@@ -625,6 +625,13 @@ fn is_own_anycast(host: &Host<'_>, asked: &Asked<'_>) -> bool {
 
 const fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Packets whose client is in fe80::/10.
+fn link_local_clients(sets: &mut Sets, asked: &Asked<'_>) -> PacketSet {
+    let low = 0xfe80_u128 << 112;
+    let range = (low, low | (u128::MAX >> 10));
+    asked.from(sets, &AddressSet::from_ranges(Family::Ipv6, [range]))
 }
 
 /// Packets from fe80::/10.

@@ -20,6 +20,7 @@ use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
 use crate::host::policy::{Lookup, is_unjudged};
 use crate::host::resolve::Setting;
+use crate::netfilter::hook::Strand;
 use crate::packet::packet_set::PacketSet;
 use crate::path::appearance::Message;
 use crate::path::forward::forward;
@@ -41,6 +42,8 @@ pub(crate) struct RouteInput {
     pub(crate) broadcast: PacketSet,
     /// Packets that are sent on, by the link they leave by.
     pub(crate) forwards: Vec<(PacketSet, Ifindex)>,
+    /// The same as rules left them, behind the postrouting hook.
+    pub(crate) sent_on: Vec<Strand>,
 }
 
 /// Who routes: the packet itself, or the ARP request that precedes it.
@@ -226,6 +229,7 @@ fn look_up(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>, origin: Origin) 
         local: PacketSet::NONE,
         broadcast: PacketSet::NONE,
         forwards: Vec::new(),
+        sent_on: Vec::new(),
     };
     let is_group = asked.to.is_multicast();
     let limited = matches!(asked.to, IpAddr::V4(to) if to.is_broadcast());

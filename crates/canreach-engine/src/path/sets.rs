@@ -5,14 +5,15 @@
 //! *Reads:* nothing.
 //! *Not modelled:* nothing.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
 use canreach_snapshot::Family;
 
-use crate::Stage;
 use crate::netfilter::hook::Neutral;
 use crate::netfilter::unknown::Unknowns;
 use crate::packet::diagram::Diagram;
+use crate::{NetnsIndex, Stage};
 
 /// The arena of sets, and what was met among rules so far.
 #[derive(Debug)]
@@ -20,21 +21,25 @@ pub(crate) struct Sets {
     diagram: Diagram,
     /// Predicates of rules that cannot be judged.
     pub(crate) unknowns: Unknowns,
-    /// The stage at which each of them was met; what is missing has none yet.
-    pub(crate) met_at: Vec<Stage>,
-    /// Rules that are skipped, and policies that accept, to find what would stop a packet next.
-    pub(crate) neutral: Neutral,
+    /// The stage and the namespace at which each of them was met.
+    pub(crate) met_at: Vec<(Stage, NetnsIndex)>,
+    /// The namespace that packets are in.
+    pub(crate) here: NetnsIndex,
+    /// Rules that are skipped, and policies that accept, to find what would stop a packet next; for
+    /// each namespace.
+    pub(crate) neutral: BTreeMap<NetnsIndex, Neutral>,
     /// Whether packets are told apart by the rule that decides.
     pub(crate) names_rules: bool,
 }
 
 impl Sets {
-    pub(crate) fn new(family: Family) -> Self {
+    pub(crate) fn new(family: Family, here: NetnsIndex) -> Self {
         Self {
             diagram: Diagram::new(family),
             unknowns: Unknowns::default(),
             met_at: Vec::new(),
-            neutral: Neutral::default(),
+            here,
+            neutral: BTreeMap::new(),
             names_rules: false,
         }
     }

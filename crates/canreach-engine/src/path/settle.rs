@@ -11,13 +11,14 @@ use crate::packet::packet_set::PacketSet;
 use crate::path::sets::Sets;
 use crate::path::trail::Result;
 use crate::{
-    Doubt, DoubtEffect, Fate, Outcome, SocketIndex, Stage, Step, StepResult, Subject, UnknownReason,
+    Doubt, DoubtEffect, Fate, NetnsIndex, Outcome, SocketIndex, Stage, Step, StepResult, Subject,
+    UnknownReason,
 };
 
 /// Outcomes that count as the same, whatever else differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    Delivered(Vec<SocketIndex>),
+    Delivered(Option<NetnsIndex>, Vec<SocketIndex>),
     Stopped,
     Unknown,
 }
@@ -25,7 +26,8 @@ enum Kind {
 impl Kind {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Delivered(sockets) => Self::Delivered(sockets.clone()),
+            Outcome::Delivered(sockets) => Self::Delivered(None, sockets.clone()),
+            Outcome::DeliveredIn(netns, sockets) => Self::Delivered(Some(*netns), sockets.clone()),
             Outcome::Stopped(_) => Self::Stopped,
             Outcome::Unknown(_) => Self::Unknown,
         }
@@ -172,7 +174,7 @@ fn by_promise(results: &[(PacketSet, Result)]) -> impl Iterator<Item = &(PacketS
     let of = |wanted: fn(&Outcome) -> bool| {
         results.iter().filter(move |(_, result)| wanted(&result.fate.outcome))
     };
-    of(|outcome| matches!(outcome, Outcome::Delivered(_)))
+    of(|outcome| matches!(outcome, Outcome::Delivered(_) | Outcome::DeliveredIn(..)))
         .chain(of(|outcome| matches!(outcome, Outcome::Unknown(_))))
         .chain(of(|outcome| matches!(outcome, Outcome::Stopped(_))))
 }
@@ -185,17 +187,25 @@ fn doubted(sets: &Sets, result: &Result, number: u16) -> Result {
         Some(cause) => (cause.reason, cause.subject),
         None => (UnknownReason::LimitReached, None),
     };
-    let subject = rule.map(Subject::Netfilter);
-    let stage = sets.met_at.get(usize::from(number)).copied().unwrap_or(Stage::Input);
+    let met_at = sets.met_at.get(usize::from(number)).copied();
+    let (stage, netns) = met_at.unwrap_or((Stage::Input, sets.here));
+    let elsewhere = Some(netns).filter(|netns| *netns != sets.here);
+    let subject = rule.map(Subject::Netfilter).map(|subject| match elsewhere {
+        Some(netns) => Subject::In(netns, Box::new(subject)),
+        None => subject,
+    });
     let doubt = Doubt { stage, reason, effect: DoubtEffect::MayStop, subject: subject.clone() };
     result.doubts.insert(0, doubt);
     result.fate = Fate { outcome: Outcome::Unknown(reason), they_see: None };
-    let step = Step { stage, result: StepResult::Unknown(reason), subject };
-    match result.steps.iter_mut().find(|known| known.stage == stage) {
+    let step = Step { stage, result: StepResult::Unknown(reason), subject, netns: elsewhere };
+    let is_it = |known: &&mut Step| known.stage == stage && known.netns == elsewhere;
+    match result.steps.iter_mut().find(is_it) {
         Some(known) if matches!(known.result, StepResult::Ok) => *known = step,
         Some(_) => {}
         None => {
-            let place = result.steps.partition_point(|known| known.stage < stage);
+            let before = |known: &Step| known.stage < stage || known.netns != elsewhere;
+            let place = result.steps.iter().position(|known| !before(known));
+            let place = place.unwrap_or(result.steps.len());
             result.steps.insert(place, step);
         }
     }

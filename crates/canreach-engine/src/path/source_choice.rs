@@ -44,7 +44,7 @@ pub(crate) fn source_choice(
                     let same = chosen.iter().all(|source| *source == Some(asked.to));
                     if same && !chosen.is_empty() { set } else { PacketSet::NONE }
                 }
-                Family::Ipv6 => known_ipv6(host, sets, asked.to, (way, flow.oif)),
+                Family::Ipv6 => known_ipv6(host, sets, asked, (way, flow.oif)),
             };
             let wrong = sets.difference(set, known);
             differs = sets.or(differs, wrong);
@@ -60,9 +60,10 @@ pub(crate) fn source_choice(
 fn known_ipv6(
     host: &Host<'_>,
     sets: &mut Sets,
-    source: IpAddr,
+    asked: &Asked<'_>,
     (way, oif): (Option<&Way>, Option<Ifindex>),
 ) -> PacketSet {
+    let source = asked.to;
     if let Some(preferred) = way.and_then(|way| way.preferred_source) {
         return if preferred == source { PacketSet::ALL } else { PacketSet::NONE };
     }
@@ -75,7 +76,7 @@ fn known_ipv6(
     };
     let mut known = if links.is_empty() { PacketSet::NONE } else { PacketSet::ALL };
     for link in links {
-        let by_link = sets.from_sources(&destinations_of(host, link, source));
+        let by_link = asked.from(sets, &destinations_of(host, link, source));
         known = sets.and(known, by_link);
     }
     known

@@ -6,14 +6,21 @@
 //! *Not modelled:* nothing is left out here; each stage names what it leaves out.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::{Family, Ifindex, Link, Port, Proto, TableId};
 
+use crate::AddressSet;
 use crate::host::Host;
+use crate::host::flow::Term;
 use crate::netfilter::view::{Part, View};
 use crate::packet::packet_set::PacketSet;
-use crate::{Doubt, DoubtEffect, DropReason, SocketIndex, Stage, Subject, TheySee, UnknownReason};
+use crate::path::sets::Sets;
+use crate::path::trail::Result;
+use crate::{
+    Doubt, DoubtEffect, DropReason, NetnsIndex, SocketIndex, Stage, Subject, TheySee, UnknownReason,
+};
 
 /// What a stage found for some packets. Its doubts are met before its stop.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,6 +37,16 @@ pub(crate) struct Finding {
     pub(crate) ends: bool,
     /// At the socket stage: who gets it.
     pub(crate) sockets: Vec<SocketIndex>,
+    /// At the forward stage: what becomes of it in the namespace it is sent on to.
+    pub(crate) beyond: Option<Rc<Beyond>>,
+}
+
+/// What becomes of packets in another namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Beyond {
+    pub(crate) netns: NetnsIndex,
+    /// In terms of that namespace.
+    pub(crate) result: Result,
 }
 
 /// A stop, and what the sender would see if it is the first one.
@@ -49,7 +66,15 @@ pub(crate) type Partition = Vec<(PacketSet, Finding)>;
 impl Finding {
     /// They pass.
     pub(crate) const fn pass(stage: Stage, subject: Option<Subject>) -> Self {
-        Self { stage, subject, doubts: Vec::new(), stop: None, ends: false, sockets: Vec::new() }
+        Self {
+            stage,
+            subject,
+            doubts: Vec::new(),
+            stop: None,
+            ends: false,
+            sockets: Vec::new(),
+            beyond: None,
+        }
     }
 
     /// They are stopped; the path is walked on as if they were not.
@@ -60,7 +85,15 @@ impl Finding {
         they_see: Option<TheySee>,
     ) -> Self {
         let stop = Some(Stop { reason, subject, they_see });
-        Self { stage, subject: None, doubts: Vec::new(), stop, ends: false, sockets: Vec::new() }
+        Self {
+            stage,
+            subject: None,
+            doubts: Vec::new(),
+            stop,
+            ends: false,
+            sockets: Vec::new(),
+            beyond: None,
+        }
     }
 
     /// They are stopped, and nothing comes after.
@@ -71,12 +104,28 @@ impl Finding {
         they_see: Option<TheySee>,
     ) -> Self {
         let stop = Some(Stop { reason, subject, they_see });
-        Self { stage, subject: None, doubts: Vec::new(), stop, ends: true, sockets: Vec::new() }
+        Self {
+            stage,
+            subject: None,
+            doubts: Vec::new(),
+            stop,
+            ends: true,
+            sockets: Vec::new(),
+            beyond: None,
+        }
     }
 
     /// They pass as far as can be told.
     pub(crate) const fn doubtful(stage: Stage, doubts: Vec<Doubt>) -> Self {
-        Self { stage, subject: None, doubts, stop: None, ends: false, sockets: Vec::new() }
+        Self {
+            stage,
+            subject: None,
+            doubts,
+            stop: None,
+            ends: false,
+            sockets: Vec::new(),
+            beyond: None,
+        }
     }
 
     /// One thing that cannot be judged.
@@ -115,6 +164,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) mark: u32,
     /// The packet as rules left it; `None` where it has met none.
     pub(crate) view: Option<&'a View>,
+    /// Who sends it: everybody, or one whose address was put there on the way.
+    pub(crate) client: Term,
+    /// It is handed over by this machine itself, which knows where the address is.
+    pub(crate) handed_over: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -135,8 +188,22 @@ impl<'a> Asked<'a> {
         let routed_link =
             vrf.filter(|_| !keeps_link).and_then(|(master, _)| host.link(master)).unwrap_or(link);
         let family = Family::of(to);
-        let (mark, view) = (0, None);
-        Some(Self { family, proto, port, to, link, routed_link, vrf, split, mark, view })
+        let (mark, view, client, handed_over) = (0, None, Term::AnySource, false);
+        let asked = Self {
+            family,
+            proto,
+            port,
+            to,
+            link,
+            routed_link,
+            vrf,
+            split,
+            mark,
+            view,
+            client,
+            handed_over,
+        };
+        Some(asked)
     }
 
     /// The same question about packets that rules have changed to this.
@@ -152,7 +219,7 @@ impl<'a> Asked<'a> {
             Part::Is(value) => Port(value as u16),
             Part::Client | Part::Chosen(_) => self.port,
         };
-        Asked { to, port, mark: view.mark, view: Some(view), ..self }
+        Asked { to, port, client: view.source.term(), mark: view.mark, view: Some(view), ..self }
     }
 
     /// The address dialled, as a number.
@@ -160,9 +227,30 @@ impl<'a> Asked<'a> {
         address_value(self.to)
     }
 
+    /// Packets whose client is one of these.
+    pub(crate) fn from(&self, sets: &mut Sets, addresses: &AddressSet) -> PacketSet {
+        match self.client {
+            Term::AnySource => sets.from_sources(addresses),
+            Term::Is(value) if addresses.contains(addresses.family().address(value)) => {
+                PacketSet::ALL
+            }
+            Term::Is(_) => PacketSet::NONE,
+        }
+    }
+
     /// What a sender sees when nothing comes back.
     pub(crate) const fn silence(&self) -> TheySee {
         silence(self.proto)
+    }
+}
+
+impl Part {
+    /// An address as lookups take it.
+    pub(crate) const fn term(self) -> Term {
+        match self {
+            Self::Is(value) => Term::Is(value),
+            Self::Client | Self::Chosen(_) => Term::AnySource,
+        }
     }
 }
 

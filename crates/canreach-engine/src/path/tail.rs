@@ -317,7 +317,7 @@ impl Walk<'_, '_> {
 }
 
 /// The question as it is behind the rules.
-fn asked_behind<'a>(host: &Host<'a>, along: Along<'a>) -> Option<Asked<'a>> {
+fn asked_behind<'v, 'a: 'v>(host: &Host<'a>, along: Along<'v>) -> Option<Asked<'v>> {
     let Arrival::Link(via) = along.arrival().arrival else { return None };
     let asked = Asked::new(
         host,

@@ -8,8 +8,11 @@
 use crate::packet::diagram::FixedMap;
 use crate::packet::packet_set::PacketSet;
 use crate::path::sets::Sets;
-use crate::path::stage::{Finding, Partition};
-use crate::{Blocker, Doubt, DoubtEffect, Fate, Outcome, SocketIndex, Step, StepResult, TheySee};
+use crate::path::stage::{Beyond, Finding, Partition};
+use crate::{
+    Blocker, Doubt, DoubtEffect, DropReason, Fate, NetnsIndex, Outcome, SocketIndex, Stage, Step,
+    StepResult, Subject, TheySee,
+};
 
 /// Number of a finding in a [`Findings`].
 pub(crate) type FindingId = u32;
@@ -152,47 +155,111 @@ pub(crate) struct Result {
     pub(crate) blockers: Vec<Blocker>,
     pub(crate) doubts: Vec<Doubt>,
     pub(crate) sockets: Vec<SocketIndex>,
+    /// The namespace these are in, if it is another one.
+    pub(crate) netns: Option<NetnsIndex>,
 }
 
 /// Reads a trail to its end. `success` is what a sender sees whom nothing stops.
 pub(crate) fn conclude(findings: &Findings, trail: &Trail, success: TheySee) -> Result {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut blockers: Vec<Blocker> = Vec::new();
-    let mut doubts: Vec<Doubt> = Vec::new();
-    let mut sockets: &[SocketIndex] = &[];
-    let mut first_stop = None;
+    let mut said = Said::default();
     for finding in findings.of(trail) {
-        add_step(&mut steps, finding);
-        doubts.extend(finding.doubts.iter().cloned());
-        if let Some(stop) = &finding.stop {
-            first_stop = first_stop.or(Some((doubts.len(), stop)));
-            let blocker = Blocker {
-                stage: finding.stage,
-                reason: stop.reason,
-                subject: stop.subject.clone(),
-            };
-            if !blockers.contains(&blocker) {
-                blockers.push(blocker);
-            }
-        }
-        if !finding.sockets.is_empty() {
-            sockets = &finding.sockets;
-        }
+        said.take(finding);
     }
+    let Said { steps, blockers, doubts, sockets, netns, first_stop } = said;
     let fate = match first_stop {
         None => match doubts.first() {
             Some(first) => Fate { outcome: Outcome::Unknown(first.reason), they_see: None },
-            None => Fate { outcome: Outcome::Delivered(sockets.to_vec()), they_see: Some(success) },
+            None => {
+                let sockets = sockets.clone();
+                let outcome = match netns {
+                    Some(netns) => Outcome::DeliveredIn(netns, sockets),
+                    None => Outcome::Delivered(sockets),
+                };
+                Fate { outcome, they_see: Some(success) }
+            }
         },
-        Some((before, _)) if doubts[..before].iter().any(redirects) => {
+        Some((before, ..)) if doubts[..before].iter().any(redirects) => {
             Fate { outcome: Outcome::Unknown(doubts[0].reason), they_see: None }
         }
-        Some((before, stop)) => {
-            let they_see = stop.they_see.filter(|_| before == 0);
-            Fate { outcome: Outcome::Stopped(stop.reason), they_see }
+        Some((before, reason, they_see)) => {
+            let they_see = they_see.filter(|_| before == 0);
+            Fate { outcome: Outcome::Stopped(reason), they_see }
         }
     };
-    Result { fate, steps, blockers, doubts, sockets: sockets.to_vec() }
+    Result { fate, steps, blockers, doubts, sockets, netns }
+}
+
+/// What the findings of a trail say, one after the other.
+#[derive(Default)]
+struct Said {
+    steps: Vec<Step>,
+    blockers: Vec<Blocker>,
+    doubts: Vec<Doubt>,
+    sockets: Vec<SocketIndex>,
+    netns: Option<NetnsIndex>,
+    /// How many doubts came before it, why, and what the sender sees.
+    first_stop: Option<(usize, DropReason, Option<TheySee>)>,
+}
+
+impl Said {
+    fn take(&mut self, finding: &Finding) {
+        add_step(&mut self.steps, finding);
+        self.doubts.extend(finding.doubts.iter().cloned());
+        if let Some(stop) = &finding.stop {
+            self.stop(stop.reason, stop.they_see);
+            let (stage, reason, subject) = (finding.stage, stop.reason, stop.subject.clone());
+            self.block(Blocker { stage, reason, subject });
+        }
+        if !finding.sockets.is_empty() {
+            self.sockets.clone_from(&finding.sockets);
+        }
+        if let Some(beyond) = &finding.beyond {
+            self.take_beyond(beyond);
+        }
+    }
+
+    /// What befell the packet in another namespace comes behind what befell it here so far.
+    fn take_beyond(&mut self, beyond: &Beyond) {
+        let Beyond { netns, result } = beyond;
+        let inside = |subject: &Option<Subject>| {
+            subject.clone().map(|subject| match subject {
+                further @ Subject::In(..) => further,
+                subject => Subject::In(*netns, Box::new(subject)),
+            })
+        };
+        for step in &result.steps {
+            let (subject, netns) = (inside(&step.subject), step.netns.or(Some(*netns)));
+            self.steps.push(Step { subject, netns, ..step.clone() });
+        }
+        let doubts = result.doubts.iter();
+        self.doubts
+            .extend(doubts.map(|doubt| Doubt { subject: inside(&doubt.subject), ..doubt.clone() }));
+        match &result.fate.outcome {
+            Outcome::Stopped(reason) => self.stop(*reason, result.fate.they_see),
+            Outcome::Unknown(reason) if result.doubts.is_empty() => self.doubts.push(Doubt {
+                stage: Stage::Forward,
+                reason: *reason,
+                effect: DoubtEffect::MayRedirect,
+                subject: None,
+            }),
+            Outcome::Unknown(_) | Outcome::Delivered(_) | Outcome::DeliveredIn(..) => {}
+        }
+        for blocker in &result.blockers {
+            self.block(Blocker { subject: inside(&blocker.subject), ..blocker.clone() });
+        }
+        self.sockets.clone_from(&result.sockets);
+        self.netns = result.netns.or(Some(*netns));
+    }
+
+    fn stop(&mut self, reason: DropReason, they_see: Option<TheySee>) {
+        self.first_stop.get_or_insert((self.doubts.len(), reason, they_see));
+    }
+
+    fn block(&mut self, blocker: Blocker) {
+        if !self.blockers.contains(&blocker) {
+            self.blockers.push(blocker);
+        }
+    }
 }
 
 const fn redirects(doubt: &Doubt) -> bool {
@@ -212,8 +279,8 @@ fn add_step(steps: &mut Vec<Step>, finding: &Finding) {
         StepResult::Unknown(_) => 1,
         StepResult::Stop(_) => 2,
     };
-    match steps.iter_mut().find(|step| step.stage == finding.stage) {
-        None => steps.push(Step { stage: finding.stage, result, subject }),
+    match steps.iter_mut().find(|step| step.stage == finding.stage && step.netns.is_none()) {
+        None => steps.push(Step { stage: finding.stage, result, subject, netns: None }),
         Some(step) if rank(result) > rank(step.result) => {
             step.result = result;
             step.subject = subject;
