@@ -63,7 +63,7 @@ impl Comparison {
     pub const fn unknown(&self) -> Option<UnknownReason> {
         match self.reference.outcome {
             Outcome::Unknown(reason) => Some(reason),
-            Outcome::Delivered(_) | Outcome::Stopped(_) => None,
+            Outcome::Delivered(_) | Outcome::DeliveredIn(..) | Outcome::Stopped(_) => None,
         }
     }
 }
@@ -183,6 +183,8 @@ fn lookup_agrees(netns: &Netns, fate: &Fate, found: Option<u64>) -> bool {
             .iter()
             .filter_map(|socket| netns.sockets.get(socket.0))
             .any(|socket| Some(socket.inode) == found),
+        // That lookup is of another namespace.
+        Outcome::DeliveredIn(..) => true,
         Outcome::Stopped(
             DropReason::NotListening
             | DropReason::BindLoopback
@@ -275,6 +277,13 @@ impl Happened<'_> {
     /// Whether a fate is what happened.
     fn agrees(&self, fate: &Fate) -> Result<(), &'static str> {
         match &fate.outcome {
+            Outcome::DeliveredIn(..) => {
+                if self.got_through() {
+                    Ok(())
+                } else {
+                    Err("it did not get through")
+                }
+            }
             Outcome::Delivered(sockets) => {
                 let expected: BTreeSet<SocketIndex> = sockets.iter().copied().collect();
                 if self.shared {
@@ -344,6 +353,7 @@ impl Happened<'_> {
             | UnknownReason::TimeOfDay
             | UnknownReason::PacketDetails
             | UnknownReason::UserSpace
+            | UnknownReason::OtherNamespace
             | UnknownReason::HookOrder => true,
             UnknownReason::NeedsRoot
             | UnknownReason::NotModelled
@@ -404,6 +414,10 @@ pub fn fate_text(fate: &Fate) -> String {
         Outcome::Delivered(sockets) => {
             let sockets: Vec<_> = sockets.iter().map(|socket| socket.0).collect();
             format!("yes, socket {sockets:?}")
+        }
+        Outcome::DeliveredIn(netns, sockets) => {
+            let sockets: Vec<_> = sockets.iter().map(|socket| socket.0).collect();
+            format!("yes, socket {sockets:?} of namespace {}", netns.0)
         }
         Outcome::Stopped(reason) => format!("no, {}", reason.slug()),
         Outcome::Unknown(reason) => format!("unknown, {}", reason.slug()),

@@ -161,6 +161,7 @@ fn read_host(topology: &Topology) -> Result<Snapshot> {
     let scope = Scope {
         netns: NetnsChoice::Own,
         all_namespaces: false,
+        beyond: false,
         sockets: SocketScope::All,
         owners: false,
         filters: true,

@@ -11,6 +11,7 @@ fn main() {
     let scope = Scope {
         netns: NetnsChoice::Own,
         all_namespaces: false,
+        beyond: false,
         sockets: SocketScope::All,
         owners: false,
         filters: true,

@@ -31,7 +31,7 @@ pub use scope::{NetnsChoice, Scope, SocketScope};
 
 use std::io;
 
-use canreach_snapshot::{Gap, Netns, Snapshot};
+use canreach_snapshot::{Gap, LinkKind, Netns, Snapshot};
 
 /// Reads the machine.
 ///
@@ -60,6 +60,11 @@ pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
     let mut namespaces = vec![subject.netns];
     if scope.all_namespaces {
         read_others(scope, &mut namespaces, &mut gaps);
+    } else if scope.beyond && privileged && leads_beyond(&namespaces[0]) {
+        // Which of them a packet gets to is not known yet, nor which ports it has there.
+        let others = Scope { sockets: SocketScope::All, ..scope.clone() };
+        // What cannot be entered is a doubt of the answers that hang on it.
+        read_others(&others, &mut namespaces, &mut Vec::new());
     }
     // Without /proc no namespace has an identity; the one asked for by no name is still it.
     let asked_for = scope.netns == NetnsChoice::Own;
@@ -74,6 +79,11 @@ pub fn collect(scope: &Scope) -> Result<Snapshot, CollectError> {
         owner::resolve(&mut snapshot);
     }
     Ok(snapshot)
+}
+
+/// Whether a link of a namespace leads to another one.
+fn leads_beyond(netns: &Netns) -> bool {
+    netns.links.iter().any(|link| link.kind == LinkKind::Veth && link.lower_nsid.is_some())
 }
 
 /// Reads every other namespace that can be found, and names those that are there already.

@@ -13,7 +13,9 @@ use crate::netlink::message::Message;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
 use crate::netlink::{address, link, neighbor, netconf, nexthop, policy_rule, route};
 use crate::proc::{fib_layout, sysctl};
-use crate::{CollectError, Scope, bpf, directory, firewall, netns, socket, wireless};
+use crate::{
+    CollectError, Scope, SocketScope, bpf, directory, firewall, netns, socket, wireless,
+};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {
@@ -39,11 +41,16 @@ pub(crate) fn read(scope: &Scope) -> Result<Reading, CollectError> {
         }
     };
     sysctl::read(&mut netns);
-    socket::read(&mut netns, scope.sockets, privileged);
     match &mut rtnetlink {
         Ok(rtnetlink) => read_filters(&mut netns, Some(rtnetlink), scope.filters),
         Err(_) => read_filters(&mut netns, None, scope.filters),
     }
+    // A rule may send what is for one port to the server of another.
+    let sockets = match scope.sockets {
+        SocketScope::Port(..) if netns.firewall.may_translate() => SocketScope::All,
+        asked_for => asked_for,
+    };
+    socket::read(&mut netns, sockets, privileged);
     match rtnetlink {
         // Neither side of any question can be seen.
         Err(cause) if netns.sockets.is_empty() => Err(CollectError::Netlink { cause }),

@@ -11,6 +11,8 @@ pub struct Scope {
     pub netns: NetnsChoice,
     /// Read every namespace that can be found, after that one.
     pub all_namespaces: bool,
+    /// Read the namespaces that packets may be sent on to from that one, as far as that is allowed.
+    pub beyond: bool,
     /// Which sockets.
     pub sockets: SocketScope,
     /// Find out who holds the sockets.

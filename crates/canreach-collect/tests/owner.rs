@@ -39,6 +39,7 @@ fn read(port: Port) -> Snapshot {
     let scope = Scope {
         netns: NetnsChoice::Own,
         all_namespaces: false,
+        beyond: false,
         sockets: SocketScope::Port(Proto::Tcp, port),
         owners: true,
         filters: false,

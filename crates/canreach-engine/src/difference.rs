@@ -163,6 +163,7 @@ const fn hides_state(reason: UnknownReason) -> bool {
         | UnknownReason::LimitReached
         | UnknownReason::EarlierPackets
         | UnknownReason::UserSpace
+        | UnknownReason::OtherNamespace
         | UnknownReason::HookOrder => true,
         UnknownReason::ReplyElsewhere
         | UnknownReason::ReplyAddress

@@ -166,6 +166,8 @@ fn show(fate: &Fate) -> String {
     let seen = fate.they_see.map_or("?", |seen| seen.slug());
     match &fate.outcome {
         Outcome::Delivered(sockets) => format!("delivered to {sockets:?}, {seen}"),
+        // The hosts here are alone.
+        Outcome::DeliveredIn(..) => unreachable!("one namespace"),
         Outcome::Stopped(reason) => format!("stopped {}, {seen}", reason.slug()),
         Outcome::Unknown(reason) => format!("unknown {}, {seen}", reason.slug()),
     }

@@ -225,6 +225,9 @@ pub fn unknown(stage: Stage, reason: UnknownReason) -> String {
             "a rule depends on how the sender builds packets".to_owned()
         }
         UnknownReason::UserSpace => "a rule leaves it to a program".to_owned(),
+        UnknownReason::OtherNamespace => {
+            "it goes on to another network namespace, which was not read".to_owned()
+        }
         UnknownReason::HookOrder => "depends on which of two chains is first".to_owned(),
     }
 }

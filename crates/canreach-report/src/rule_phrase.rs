@@ -133,6 +133,7 @@ pub fn unknown(stage: Stage, reason: UnknownReason, subject: Option<&NamedSubjec
         | UnknownReason::ReplyAddress
         | UnknownReason::Multipath
         | UnknownReason::MulticastMembership
+        | UnknownReason::OtherNamespace
         | UnknownReason::LimitReached => phrase::unknown(stage, reason),
     }
 }

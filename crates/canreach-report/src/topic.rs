@@ -269,6 +269,7 @@ const PAGES: &[(&str, &str)] = pages![
     "time-of-day",
     "packet-details",
     "user-space",
+    "other-namespace",
     "hook-order",
     "needs-ptrace",
     "other-pid-namespace",

@@ -39,6 +39,39 @@ pub struct Firewall {
     pub cannot_redirect: bool,
 }
 
+impl Firewall {
+    /// Whether a rule could send a packet to another port than the one it is for.
+    #[must_use]
+    pub fn may_translate(&self) -> bool {
+        use crate::nft::Expr;
+        use crate::xt::TargetKind;
+        let target = |target: &crate::xt::Target| {
+            matches!(
+                target.kind,
+                TargetKind::Dnat(_)
+                    | TargetKind::Redirect(_)
+                    | TargetKind::Netmap(_)
+                    | TargetKind::Tproxy { .. }
+                    | TargetKind::Opaque(_)
+            )
+        };
+        let expr = |expr: &Expr| match expr {
+            Expr::Nat { .. }
+            | Expr::Redir { .. }
+            | Expr::Tproxy { .. }
+            | Expr::PayloadSet { .. }
+            | Expr::Opaque(_) => true,
+            Expr::Target(of_xt) => target(of_xt),
+            _ => false,
+        };
+        let tables = self.nft.iter().flat_map(|ruleset| &ruleset.tables);
+        let rules = tables.flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        let xt_chains = self.xt_tables.iter().flat_map(|table| &table.chains);
+        rules.flat_map(|rule| &rule.exprs).any(expr)
+            || xt_chains.flat_map(|chain| &chain.rules).any(|rule| target(&rule.target))
+    }
+}
+
 /// An address family of netfilter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

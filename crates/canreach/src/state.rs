@@ -16,6 +16,7 @@ pub(crate) fn read(global: &Global, wanted: &Wanted) -> anyhow::Result<Snapshot>
         None => Ok(collect(&Scope {
             netns: global.netns.as_deref().map_or(NetnsChoice::Own, netns_choice),
             all_namespaces: wanted.all_namespaces,
+            beyond: wanted.filters,
             sockets: wanted.sockets,
             owners: wanted.owners,
             filters: wanted.filters,

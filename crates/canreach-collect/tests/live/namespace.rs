@@ -180,6 +180,7 @@ pub(crate) fn everything() -> Scope {
     Scope {
         netns: NetnsChoice::Own,
         all_namespaces: false,
+        beyond: false,
         sockets: SocketScope::All,
         owners: false,
         filters: true,

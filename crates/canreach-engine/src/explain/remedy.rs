@@ -347,6 +347,7 @@ mod tests {
                 blockers: vec![Blocker { stage: Stage::Route, reason, subject }],
                 doubts: Vec::new(),
                 sockets: Vec::new(),
+                sockets_in: None,
             }],
             question,
         };

@@ -64,7 +64,16 @@ mod tests {
         let fate = Fate { outcome: Outcome::Unknown(UnknownReason::Unread), they_see: None };
         let sources = AddressSet::from_ranges(Family::Ipv4, ranges.iter().copied());
         let (steps, blockers, doubts) = (Vec::new(), Vec::new(), Vec::new());
-        Group { sources, ports, fate, steps, blockers, doubts, sockets: Vec::new() }
+        Group {
+            sources,
+            ports,
+            fate,
+            steps,
+            blockers,
+            doubts,
+            sockets: Vec::new(),
+            sockets_in: None,
+        }
     }
 
     fn question() -> Question {

@@ -110,6 +110,13 @@ pub enum Subject {
         /// Its name.
         table: String,
     },
+    /// An object of another network namespace.
+    InNamespace {
+        /// The namespace.
+        netns: String,
+        /// The object there.
+        subject: Box<Self>,
+    },
     /// A BPF program, or a tc filter.
     Bpf {
         /// Where it is attached.
@@ -162,6 +169,9 @@ impl Subject {
             }
             NamedSubject::LegacyTable { family, table } => {
                 Self::XtTable { family: family.to_owned(), table }
+            }
+            NamedSubject::In { netns, subject } => {
+                Self::InNamespace { netns, subject: Box::new(Self::of(&subject)) }
             }
             NamedSubject::Bpf { point, program_id, name } => Self::Bpf { point, program_id, name },
             NamedSubject::Gap { what, detail } => Self::Gap { what, detail },

@@ -272,7 +272,7 @@ impl Sources {
             let subject = Subject::option(group.subject.as_ref());
             let ports = group.ports.clone();
             match &group.outcome {
-                Outcome::Delivered(_) => {
+                Outcome::Delivered(_) | Outcome::DeliveredIn(..) => {
                     yes = Some(match yes {
                         Some(others) => others.union(&group.sources),
                         None => group.sources.clone(),

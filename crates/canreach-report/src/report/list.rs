@@ -95,7 +95,7 @@ impl ListReport {
     /// The servers of a namespace. `split` leaves each socket a row of its own.
     #[must_use]
     pub fn new(snapshot: &Snapshot, netns: &Netns, split: bool, command: &str) -> Self {
-        let host = Host::resolve(netns);
+        let host = Host::resolve_among(snapshot, netns);
         let mut rows: BTreeMap<(RowKey, usize), ListenerRow> = BTreeMap::new();
         let programs = Programs::new(snapshot, netns);
         let mut urls = Urls::new(snapshot, netns);

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use canreach_engine::explain::rule_owner::{RuleOwner, rule_destination, rule_owner};
-use canreach_engine::{NfSubject, SocketIndex, Subject};
+use canreach_engine::{NetnsIndex, NfSubject, SocketIndex, Subject};
 use canreach_snapshot::{
     AttachPoint, ChainPolicy, Ifindex, Netns, NfFamily, NfHook, PolicyAction, PolicyRule, Proto,
-    Route, RouteType, Socket, TableId,
+    Route, RouteType, Snapshot, Socket, TableId,
 };
 
 use crate::rule_text;
@@ -83,6 +83,13 @@ pub enum NamedSubject {
         family: &'static str,
         /// Its name.
         table: String,
+    },
+    /// An object of another namespace.
+    In {
+        /// The namespace.
+        netns: String,
+        /// The object there.
+        subject: Box<Self>,
     },
     /// A BPF program or tc filter.
     Bpf {
@@ -180,6 +187,8 @@ impl NamedSubject {
                 let table = netns.firewall.legacy_tables.get(*index)?;
                 Self::LegacyTable { family: nf_family(table.family), table: table.name.clone() }
             }
+            // Only the snapshot has the others.
+            Subject::In(..) => return None,
             Subject::Netfilter(subject) => Self::Rule(named_rule(netns, *subject)?),
             Subject::Bpf(index) => {
                 let attachment = netns.bpf.get(*index)?;
@@ -197,6 +206,17 @@ impl NamedSubject {
                 }
             }
         })
+    }
+
+    /// Names an object of a namespace, or of another one of the machine.
+    #[must_use]
+    pub fn among(snapshot: &Snapshot, netns: &Netns, subject: &Subject) -> Option<Self> {
+        let Subject::In(NetnsIndex(index), inner) = subject else {
+            return Self::of(netns, subject);
+        };
+        let other = snapshot.namespaces.get(*index)?;
+        let subject = Box::new(Self::of(other, inner)?);
+        Some(Self::In { netns: netns_name(other), subject })
     }
 
     /// A socket.
@@ -238,6 +258,7 @@ impl NamedSubject {
                 format!("{command}, table {table}")
             }
             Self::Rule(rule) => rule.line(),
+            Self::In { netns, subject } => format!("in {netns}: {}", subject.line()),
             Self::Bpf { point, program_id, name } => {
                 let name = name.as_deref().unwrap_or("without a name");
                 let id = program_id.map(|id| format!(" (id {id})")).unwrap_or_default();
@@ -331,6 +352,12 @@ fn policy_text(policy: ChainPolicy) -> String {
         ChainPolicy::Accept => "policy accept".to_owned(),
         ChainPolicy::Drop => "policy drop".to_owned(),
     }
+}
+
+/// What a namespace is called: by its name, or by its identity.
+#[must_use]
+pub fn netns_name(netns: &Netns) -> String {
+    netns.name.clone().unwrap_or_else(|| format!("namespace {}", netns.id.0))
 }
 
 /// The name of a link, or its number where the snapshot does not have it.

@@ -82,7 +82,7 @@ pub fn of_doubt(netns: &Netns, doubt: &Doubt, command: &str) -> UnknownThing {
         return of_gap(gap, command);
     }
     let what = match doubt.subject {
-        Some(Subject::Netfilter(_)) => "firewall-rule",
+        Some(Subject::Netfilter(_) | Subject::In(..)) => "firewall-rule",
         Some(Subject::Chain(_) | Subject::LegacyTable(_)) => "firewall",
         Some(Subject::Bpf(_)) => "bpf",
         Some(

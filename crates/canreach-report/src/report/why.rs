@@ -7,8 +7,9 @@ use canreach_engine::explain::fix::FixId;
 use canreach_engine::explain::rule_owner::RuleOwner;
 use canreach_engine::link_role::{LinkRole, link_networks, link_roles};
 use canreach_engine::{
-    AddressSet, Answer, Arrival, Blocker, Doubt, DoubtEffect, DropReason, Group, Outcome, Question,
-    SocketIndex, Stage, Step, StepResult, Subject, TheySee, UnknownReason, Verdict,
+    AddressSet, Answer, Arrival, Blocker, Doubt, DoubtEffect, DropReason, Group, NetnsIndex,
+    Outcome, Question, SocketIndex, Stage, Step, StepResult, Subject, TheySee, UnknownReason,
+    Verdict,
 };
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
@@ -281,10 +282,11 @@ impl WhyReport {
         };
         let asked = Asked::of(netns, ask, &answer.question);
         let group = deciding_group(answer);
-        let listener =
-            group.and_then(listener_index).and_then(|index| Listener::of(snapshot, netns, index));
+        let listener = group.and_then(|group| Listener::of_group(snapshot, netns, group));
         let blockers: Vec<NamedBlocker> = group
-            .map(|group| group.blockers.iter().map(|b| NamedBlocker::of(netns, b)).collect())
+            .map(|group| {
+                group.blockers.iter().map(|b| NamedBlocker::of(snapshot, netns, b)).collect()
+            })
             .unwrap_or_default();
         // A doubt that the outcome did not hang on did not touch the answer.
         let undecided = answers
@@ -296,7 +298,8 @@ impl WhyReport {
             .map(|doubt| unknown::of_doubt(netns, doubt, command))
             .collect();
         unknown::tidy(&mut things);
-        let also = others.iter().map(|answer| AlsoAnswer::of(netns, ask, answer)).collect();
+        let also =
+            others.iter().map(|answer| AlsoAnswer::of(snapshot, netns, ask, answer)).collect();
         let recent = if listener.is_none() { recent_listener(snapshot, netns, ask) } else { None };
         let instead = instead(snapshot, netns, answer);
         // What the report already says needs no fix that says it again.
@@ -310,11 +313,13 @@ impl WhyReport {
             verdict: answer.verdict,
             leaning: leaning(answer),
             they_see: common_they_see(answer),
-            stop: stop_of(netns, answer),
+            stop: stop_of(snapshot, netns, answer),
             steps: group
-                .map(|group| group.steps.iter().map(|s| NamedStep::of(netns, s)).collect())
+                .map(|group| {
+                    group.steps.iter().map(|s| NamedStep::of(snapshot, netns, s)).collect()
+                })
                 .unwrap_or_default(),
-            groups: source_groups(netns, answer),
+            groups: source_groups(snapshot, netns, answer),
             fixes: fix::fixes(snapshot, netns, answer, &told),
             recent,
             connection: if listener.is_none() { connection(snapshot, netns, ask) } else { None },
@@ -479,26 +484,35 @@ fn link_role(netns: &Netns, index: canreach_snapshot::Ifindex) -> LinkRole {
 }
 
 impl NamedBlocker {
-    fn of(netns: &Netns, blocker: &Blocker) -> Self {
+    fn of(snapshot: &Snapshot, netns: &Netns, blocker: &Blocker) -> Self {
         Self {
             stage: blocker.stage,
             code: StopCode::Drop(blocker.reason),
-            subject: blocker.subject.as_ref().and_then(|s| NamedSubject::of(netns, s)),
+            subject: blocker.subject.as_ref().and_then(|s| NamedSubject::among(snapshot, netns, s)),
         }
     }
 }
 
 impl NamedStep {
-    fn of(netns: &Netns, step: &Step) -> Self {
+    fn of(snapshot: &Snapshot, netns: &Netns, step: &Step) -> Self {
         Self {
             stage: step.stage,
             result: step.result,
-            subject: step.subject.as_ref().and_then(|s| NamedSubject::of(netns, s)),
+            subject: step.subject.as_ref().and_then(|s| NamedSubject::among(snapshot, netns, s)),
         }
     }
 }
 
 impl Listener {
+    /// Who gets it, also in another namespace.
+    fn of_group(snapshot: &Snapshot, netns: &Netns, group: &Group) -> Option<Self> {
+        if let Some((NetnsIndex(index), sockets)) = &group.sockets_in {
+            let other = snapshot.namespaces.get(*index)?;
+            return Self::of(snapshot, other, *sockets.first()?);
+        }
+        Self::of(snapshot, netns, listener_index(group)?)
+    }
+
     fn of(snapshot: &Snapshot, netns: &Netns, SocketIndex(index): SocketIndex) -> Option<Self> {
         let socket = netns.sockets.get(index)?;
         Some(Self {
@@ -513,14 +527,14 @@ impl Listener {
 }
 
 impl AlsoAnswer {
-    fn of(netns: &Netns, ask: &Ask, answer: &Answer) -> Self {
+    fn of(snapshot: &Snapshot, netns: &Netns, ask: &Ask, answer: &Answer) -> Self {
         Self {
             asked: Asked::of(netns, ask, &answer.question),
             verdict: answer.verdict,
             leaning: leaning(answer),
             they_see: common_they_see(answer),
-            stop: stop_of(netns, answer),
-            groups: source_groups(netns, answer),
+            stop: stop_of(snapshot, netns, answer),
+            groups: source_groups(snapshot, netns, answer),
         }
     }
 }
@@ -538,21 +552,27 @@ fn counted(answer: &Answer) -> impl Iterator<Item = &Group> {
 /// The group whose steps are shown: the largest with the fate that the verdict speaks of.
 fn deciding_group(answer: &Answer) -> Option<&Group> {
     let wanted = |group: &&Group| match (answer.verdict, &group.fate.outcome) {
-        (Verdict::Yes, Outcome::Delivered(_))
+        (Verdict::Yes, Outcome::Delivered(_) | Outcome::DeliveredIn(..))
         | (Verdict::No | Verdict::Partly, Outcome::Stopped(_))
         | (Verdict::Unknown, Outcome::Unknown(_)) => true,
-        (_, Outcome::Delivered(_) | Outcome::Stopped(_) | Outcome::Unknown(_)) => false,
+        (
+            _,
+            Outcome::Delivered(_)
+            | Outcome::DeliveredIn(..)
+            | Outcome::Stopped(_)
+            | Outcome::Unknown(_),
+        ) => false,
     };
     counted(answer).find(wanted).or_else(|| answer.groups.first())
 }
 
-fn stop_of(netns: &Netns, answer: &Answer) -> Option<NamedBlocker> {
+fn stop_of(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Option<NamedBlocker> {
     let group = deciding_group(answer)?;
     match group.fate.outcome {
         Outcome::Stopped(_) | Outcome::Unknown(_) => {
-            group.blockers.first().map(|blocker| NamedBlocker::of(netns, blocker))
+            group.blockers.first().map(|blocker| NamedBlocker::of(snapshot, netns, blocker))
         }
-        Outcome::Delivered(_) => None,
+        Outcome::Delivered(_) | Outcome::DeliveredIn(..) => None,
     }
 }
 
@@ -579,7 +599,7 @@ fn leaning(answer: &Answer) -> Option<Leaning> {
         return None;
     }
     let leans = |group: &Group| match &group.fate.outcome {
-        Outcome::Delivered(_) => Some(Leaning::Yes),
+        Outcome::Delivered(_) | Outcome::DeliveredIn(..) => Some(Leaning::Yes),
         Outcome::Stopped(_) => Some(Leaning::No),
         Outcome::Unknown(_) if !group.blockers.is_empty() => Some(Leaning::No),
         Outcome::Unknown(_) => {
@@ -610,7 +630,7 @@ fn hides(doubt: &Doubt) -> bool {
     }
 }
 
-fn source_groups(netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
+fn source_groups(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
     answer
         .groups
         .iter()
@@ -621,7 +641,8 @@ fn source_groups(netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
             counts: counts(answer, group),
             outcome: group.fate.outcome.clone(),
             they_see: group.fate.they_see,
-            subject: deciding_subject(group).and_then(|subject| NamedSubject::of(netns, subject)),
+            subject: deciding_subject(group)
+                .and_then(|subject| NamedSubject::among(snapshot, netns, subject)),
             stage: group.blockers.first().map(|blocker| blocker.stage),
         })
         .collect()
@@ -629,7 +650,7 @@ fn source_groups(netns: &Netns, answer: &Answer) -> Vec<SourceGroup> {
 
 fn deciding_subject(group: &Group) -> Option<&Subject> {
     match group.fate.outcome {
-        Outcome::Delivered(_) => None,
+        Outcome::Delivered(_) | Outcome::DeliveredIn(..) => None,
         Outcome::Stopped(_) => group.blockers.first()?.subject.as_ref(),
         Outcome::Unknown(reason) => {
             let of_reason = |doubt: &&Doubt| doubt.reason == reason;
@@ -718,6 +739,6 @@ fn not_checked(asked: &Asked) -> Vec<&'static str> {
 pub const fn unknown_reason(outcome: &Outcome) -> Option<UnknownReason> {
     match outcome {
         Outcome::Unknown(reason) => Some(*reason),
-        Outcome::Delivered(_) | Outcome::Stopped(_) => None,
+        Outcome::Delivered(_) | Outcome::DeliveredIn(..) | Outcome::Stopped(_) => None,
     }
 }

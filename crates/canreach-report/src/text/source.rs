@@ -18,7 +18,7 @@ pub(super) fn groups(report: &WhyReport, look: Look) -> Vec<Line> {
     let mut lines = Vec::new();
     for group in counted.iter().take(GROUPS_SHOWN_MAX) {
         let (style, mark, code) = match &group.outcome {
-            Outcome::Delivered(_) => (GOOD, "yes", None),
+            Outcome::Delivered(_) | Outcome::DeliveredIn(..) => (GOOD, "yes", None),
             Outcome::Stopped(reason) => (STOP, "no", Some(reason.slug())),
             Outcome::Unknown(reason) => (UNKNOWN, "?", Some(reason.slug())),
         };
@@ -31,7 +31,7 @@ pub(super) fn groups(report: &WhyReport, look: Look) -> Vec<Line> {
             None => lines.push(line),
         }
         let explained = match &group.outcome {
-            Outcome::Delivered(_) => None,
+            Outcome::Delivered(_) | Outcome::DeliveredIn(..) => None,
             Outcome::Stopped(reason) => {
                 let stage = group.stage.unwrap_or(Stage::Input);
                 Some(rule_phrase::stop(*reason, group.subject.as_ref(), stage, &report.asked))
@@ -109,6 +109,7 @@ const fn unknown_stage(reason: UnknownReason) -> Stage {
         | UnknownReason::TimeOfDay
         | UnknownReason::PacketDetails
         | UnknownReason::UserSpace
+        | UnknownReason::OtherNamespace
         | UnknownReason::HookOrder => Stage::Input,
         UnknownReason::OpaqueProgram => Stage::Ingress,
         UnknownReason::ReplyElsewhere | UnknownReason::ReplyAddress | UnknownReason::Multipath => {

@@ -59,7 +59,7 @@ fn report(
         Err(AskError::NoLanAddress) => Vec::new(),
         questions => questions?,
     };
-    let host = Host::resolve(netns);
+    let host = Host::resolve_among(snapshot, netns);
     let answers: Vec<Answer> = questions.iter().map(|question| answer(&host, question)).collect();
     Ok(WhyReport::new(snapshot, netns, ask, &answers, typed))
 }
