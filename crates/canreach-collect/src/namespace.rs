@@ -13,9 +13,7 @@ use crate::netlink::message::Message;
 use crate::netlink::socket::{NetlinkFamily, NetlinkSocket};
 use crate::netlink::{address, link, neighbor, netconf, nexthop, policy_rule, route};
 use crate::proc::{fib_layout, sysctl};
-use crate::{
-    CollectError, Scope, SocketScope, bpf, directory, firewall, netns, socket, wireless,
-};
+use crate::{CollectError, Scope, SocketScope, bpf, directory, firewall, netns, socket, wireless};
 
 /// What was read of one namespace.
 pub(crate) struct Reading {

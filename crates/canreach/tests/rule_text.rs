@@ -61,6 +61,7 @@ impl Namespace {
         let scope = Scope {
             netns: NetnsChoice::Process(Pid(self.0.id())),
             all_namespaces: false,
+            beyond: false,
             sockets: SocketScope::None,
             owners: false,
             filters: true,

@@ -580,7 +580,8 @@ fn stop_of(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Option<NamedB
 fn instead(snapshot: &Snapshot, netns: &Netns, answer: &Answer) -> Option<IpAddr> {
     let own = netns.addresses.iter().any(|own| own.address() == answer.question.to);
     let wire = matches!(answer.question.via, Arrival::Link(_));
-    if !wire || (own && !answer.question.to.is_loopback()) {
+    let sent_on = answer.groups.iter().any(|group| group.sockets_in.is_some());
+    if !wire || sent_on || (own && !answer.question.to.is_loopback()) {
         return None;
     }
     let choice = canreach_engine::address_choice::choose(netns, &snapshot.machine);
