@@ -179,7 +179,7 @@ fn judge(
 }
 
 /// Whether no packet may ever come, because nobody answers for the address on the link; to a local
-/// client, connect(2) says it instead.
+/// client, connect(2) says it instead. A TCP server ignores IPv4-mapped senders without a reason.
 fn is_unasked(
     topology: &Topology,
     probe: &Probe,
@@ -196,7 +196,10 @@ fn is_unasked(
         }
     };
     let unreachable = matches!(they_see, Some(TheySee::HostUnreachable | TheySee::Silence));
+    let mapped = matches!(&probe.client, Client::Peer { source: IpAddr::V6(source), .. }
+        if source.to_ipv4_mapped().is_some());
     match reason {
+        DropReason::Martian if mapped => true,
         DropReason::NotLocal => asked_for,
         DropReason::Martian
         | DropReason::OwnSource
