@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::case::{self, Case};
 use crate::compare::Against;
+use crate::corpus;
 use crate::fix::{self, Tried};
 use crate::judge::{self, CaseResult, Failure, ReasonCounts};
 use crate::netns::Privilege;
@@ -63,6 +64,12 @@ enum Action {
     Fixes {
         /// Only cases whose name holds this.
         filter: Option<String>,
+        /// How many hosts at once.
+        #[arg(long, default_value_t = 4)]
+        jobs: usize,
+    },
+    /// Ask hosts with rules that real programs wrote.
+    Corpus {
         /// How many hosts at once.
         #[arg(long, default_value_t = 4)]
         jobs: usize,
@@ -163,6 +170,7 @@ fn carry_out(arguments: &Arguments, privilege: Privilege, out: &mut impl Write) 
             }
             run_fixes(&cases, *jobs, out)?
         }
+        Action::Corpus { jobs } => corpus::run(&own_folder().join("corpus"), *jobs, out)?,
         Action::Random {
             seed,
             hosts,

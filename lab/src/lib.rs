@@ -8,6 +8,7 @@ pub mod case;
 pub mod client;
 pub mod command;
 pub mod compare;
+mod corpus;
 pub mod differential;
 pub mod examine;
 pub mod filter_step;
