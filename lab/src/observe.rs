@@ -14,8 +14,8 @@ use crate::step::Step;
 use crate::topology::Topology;
 
 /// What the lookup finds for a probe: the inode of a socket, or nothing. `None` where it cannot be
-/// asked: a client of the host's own arrives by a link that only its route knows, and rules may send
-/// packets to another socket.
+/// asked: a client of the host's own arrives by a link that only its route knows, rules may send
+/// packets to another socket, and a VRF needs more than the query has room for.
 pub type Lookup = Option<Option<u64>>;
 
 /// Asks for all probes.
@@ -39,6 +39,11 @@ fn look_up_one(topology: &Topology, query: &mut SocketQuery, probe: &Probe) -> R
         return Ok(None);
     }
     let link = Ifindex(topology.index(via)?);
+    // A packet has two links there, the VRF and its own; the query has one (net/ipv4/inet_diag.c,
+    // inet_diag_find_one_icsk).
+    if topology.wiring.is_in_vrf(via) {
+        return Ok(None);
+    }
     // A port that no client of the lab has: only sockets connected to another peer tell ports apart.
     let source = (*source, Port(probe.source_port.unwrap_or(1)));
     let destination = (probe.to.ip(), Port(probe.to.port()));

@@ -137,6 +137,13 @@ impl Wiring {
         master.filter(|master| self.shape(master) == Some(&LinkShape::Bridge)).unwrap_or(link)
     }
 
+    /// Packets that come in by this link are received by the VRF it is in.
+    #[must_use]
+    pub fn is_in_vrf(&self, link: &str) -> bool {
+        let master = self.masters.get(link).and_then(|master| self.shape(master));
+        matches!(master, Some(LinkShape::Vrf { .. }))
+    }
+
     /// The ends of veth pairs that packets for this link come in by, if their cables are in.
     #[must_use]
     pub fn ports(&self, link: &str) -> Vec<&str> {
