@@ -10,6 +10,7 @@ mod edges;
 mod test;
 mod tidy;
 mod tree;
+mod vm;
 
 use std::process::{Command, ExitCode};
 
@@ -21,6 +22,7 @@ usage: cargo xtask CHORE
 
   test    every test there is, counted
   lab     the lab's program, with its own arguments: real namespaces, so root or user namespaces
+  lab vm  the lab on kernels of Debian in an emulated machine; [SERIES]... [-- LAB'S ARGUMENTS]
   fuzz    what reads strangers' bytes, on seeds changed at random; [TARGET] [--seconds N] [--seed N]
   deny    licences, sources and unwanted crates
   tidy    dependency edges and house style, also what is only advice
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["test"] => test::run(&tree::root()),
+        ["lab", "vm", rest @ ..] => vm::run(&tree::root(), rest),
         ["lab", rest @ ..] => run_cargo(&[&["run", "--quiet", "-p", "lab", "--"], rest].concat()),
         ["fuzz", rest @ ..] => run_cargo(&[&FUZZ[..], rest].concat()),
         ["deny"] => run_cargo(&["deny", "check", "bans", "licenses", "sources"]),

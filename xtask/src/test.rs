@@ -67,7 +67,7 @@ const PROGRAMS: [(&str, &str); 5] = [
 
 /// Runs everything; true when nothing failed.
 pub(crate) fn run(root: &Path) -> Result<bool> {
-    install();
+    install(&PROGRAMS);
     let mut count = Count::default();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -81,8 +81,8 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
 
 /// Installs what is missing, as root on Debian and its kin; otherwise names it. Tests go on without:
 /// those that need it are skipped.
-fn install() {
-    let packages = missing();
+pub(crate) fn install(programs: &[(&str, &'static str)]) {
+    let packages = missing(programs);
     if packages.is_empty() {
         return;
     }
@@ -97,15 +97,18 @@ fn install() {
         // The list of packages may be missing (a fresh container) or old.
         let _ = apt(&install) || (apt(&["update"]) && apt(&install));
     }
-    let packages = missing();
+    let packages = missing(programs);
     if !packages.is_empty() {
         println!("missing, so some tests are skipped: apt-get install {}", packages.join(" "));
     }
 }
 
-fn missing() -> Vec<&'static str> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| !find(program));
-    missing.map(|(_, package)| *package).collect()
+fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let missing = programs.iter().filter(|(program, _)| !find(program));
+    let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
 }
 
 /// Whether a program is there, also where ordinary users do not look.
