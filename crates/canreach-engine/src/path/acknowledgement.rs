@@ -6,7 +6,7 @@
 //! *Reads:* rules.
 //! *Not modelled:* early demultiplexing; routes that depend on a mark which only the first packet got.
 
-use canreach_snapshot::{Ifindex, NfHook, Proto};
+use canreach_snapshot::{Ifindex, NfHook};
 
 use crate::host::Host;
 use crate::netfilter::hook::{HookPlace, NfStop, Strand};
@@ -16,8 +16,11 @@ use crate::path::appearance::{Ends, LOOPBACK, arriving, between, first, second, 
 use crate::path::hook::walk_hook;
 use crate::path::receive::{Along, Branch};
 use crate::path::sets::Sets;
-use crate::path::stage::{Asked, Partition, silence};
-use crate::{Arrival, Stage};
+use crate::path::stage::{Asked, Partition};
+use crate::{Arrival, Stage, TheySee};
+
+/// The answer has arrived by then, so connect(2) has returned: the client finds out later.
+pub(super) const SEEN: TheySee = TheySee::Connected;
 
 /// What rules do to it.
 pub(super) fn acknowledgement(
@@ -39,14 +42,14 @@ pub(super) fn acknowledgement(
                 (Stage::Prerouting, NfHook::Prerouting, (link, None)),
                 (Stage::Input, NfHook::Input, (link, None)),
             ];
-            walk_hooks(host, sets, key.proto, strand(sets.universe(), view), &places)
+            walk_hooks(host, sets, SEEN, strand(sets.universe(), view), &places)
         }
         Arrival::Local { uid } => {
             let source = branch.client();
             let ends = Ends { source, to: branch.dialled, port: along.dialled.0 };
             let first = first(key.proto, ends, PacketType::Host);
             let view = second(View { sender_uid: Some(uid), ..first }, answered);
-            walk_hooks(host, sets, key.proto, strand(sets.universe(), view), &ROUND_TRIP)
+            walk_hooks(host, sets, SEEN, strand(sets.universe(), view), &ROUND_TRIP)
         }
     }
 }
@@ -62,16 +65,16 @@ pub(super) const ROUND_TRIP: [Place; 4] = [
 /// A hook, and the links it has in and out.
 pub(super) type Place = (Stage, NfHook, (Option<Ifindex>, Option<Ifindex>));
 
-/// Sends packets through hooks one after the other; whom rules stop hears nothing.
+/// Sends packets through hooks one after the other. `they_see` is what a client sees whose packet, or
+/// whose answer, rules stop.
 pub(super) fn walk_hooks(
     host: &Host<'_>,
     sets: &mut Sets,
-    proto: Proto,
+    they_see: TheySee,
     entering: Strand,
     places: &[Place],
 ) -> Vec<Partition> {
-    let silence = silence(proto);
-    let mut unheard = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, Some(silence))];
+    let mut unheard = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, Some(they_see))];
     let mut strands = vec![entering];
     let mut partitions = Vec::new();
     for (stage, hook, links) in places {

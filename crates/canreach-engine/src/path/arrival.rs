@@ -20,8 +20,8 @@ use crate::path::prerouting::prerouting;
 use crate::path::rejection::seen_from_wire;
 use crate::path::route_input::{Origin, RouteInput, route_input};
 use crate::path::sets::Sets;
-use crate::path::stage::{Asked, Partition};
-use crate::{Stage, TheySee};
+use crate::path::stage::{Asked, Finding, Partition};
+use crate::{DoubtEffect, Stage, Subject, TheySee, UnknownReason};
 
 /// Packets behind the prerouting hook.
 #[derive(Debug)]
@@ -70,6 +70,9 @@ pub(crate) fn arrive(
         strands = merge(sets, walked.strands);
         passed_rules.push(walked.partition);
     }
+    if via == asked.link.ifindex {
+        passed_rules.push(port_hooks(host, sets, asked));
+    }
     stages.push(vec![(PacketSet::ALL, prerouting(host, asked.family))]);
     let mut branches = Vec::new();
     for strand in strands {
@@ -90,6 +93,30 @@ pub(crate) fn arrive(
         *partition = unreachable_instead(sets, asked, partition, unresolved);
     }
     Arrival { stages, branches }
+}
+
+/// A question that names a bridge does not say by which port packets come in: what the hooks of one of
+/// them stop, those of another may let pass.
+fn port_hooks(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>) -> Partition {
+    let links = host.netns().links.iter();
+    let ports = links.filter(|port| port.master == Some(asked.link.ifindex));
+    let ports: Vec<Ifindex> = ports.map(|port| port.ifindex).collect();
+    let mut partition = Partition::new();
+    for port in ports {
+        let view = arriving(host, asked, port);
+        let place = HookPlace { hook: NfHook::Ingress, link: Some(port) };
+        let mut unseen = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, None)];
+        let entering = vec![strand(sets.universe(), view)];
+        let walked = walk_hook(host, sets, (Stage::Ingress, place), entering, &mut unseen);
+        for (set, finding) in walked.partition {
+            if finding.stop.is_some() || !finding.doubts.is_empty() {
+                let (reason, effect) = (UnknownReason::NotModelled, DoubtEffect::MayStop);
+                let subject = Some(Subject::Link(port));
+                partition.push((set, Finding::doubt(Stage::Ingress, reason, effect, subject)));
+            }
+        }
+    }
+    partition
 }
 
 /// Routes packets as rules left them, and sends those that go on through the forward hooks.

@@ -14,6 +14,7 @@ use canreach_snapshot::{Family, Ifindex, LinkKind, NfHook, Port, Proto};
 
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, WayKind};
+use crate::host::others::Leads;
 use crate::host::policy::Lookup;
 use crate::netfilter::hook::{HookPlace, NfStop, RejectAnswer, Strand};
 use crate::netfilter::view::{PacketType, Part, View};
@@ -45,6 +46,8 @@ struct Path {
     source: IpAddr,
     /// The link that sockets see: the one the address belongs to, not `lo`.
     device: Option<Ifindex>,
+    /// Packets whose route leads off this machine, unless rules turn them back at output.
+    away: Partition,
 }
 
 /// Packets that look alike when they get to the sockets.
@@ -89,8 +92,10 @@ pub(crate) fn local_input(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked) -
         ],
         source: to,
         device: owner(host, to),
+        away: Partition::new(),
     };
     route_output(host, sets, asked, &mut path);
+    path.hold_back();
     path.partitions.push(vec![(PacketSet::ALL, output(host, family, Sender::Client))]);
     let ends = Ends { source: Part::Is(address_value(path.source)), to, port: asked.port.0 };
     let view = View { sender_uid: Some(asked.uid), ..first(asked.proto, ends, PacketType::Host) };
@@ -107,6 +112,19 @@ pub(crate) fn local_input(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked) -
         branches.extend(come_in(host, sets, asked, strand, path.clone()));
     }
     branches
+}
+
+impl Path {
+    /// Takes back what the route said of packets that leave: the output hook comes before they do.
+    fn hold_back(&mut self) {
+        let Some(routed) = self.partitions.last_mut() else { return };
+        let leaves = |finding: &Finding| {
+            finding.stop.as_ref().is_some_and(|stop| stop.reason == DropReason::NotLocal)
+        };
+        let (away, stays) =
+            std::mem::take(routed).into_iter().partition(|(_, finding)| leaves(finding));
+        (*routed, self.away) = (stays, away);
+    }
 }
 
 /// 0.0.0.0 and `::` stand for the loopback address.
@@ -132,6 +150,9 @@ fn come_in(
     }
     if strand.view.reroute {
         reroute(host, sets, (now, strand.view.mark), &mut path);
+    } else {
+        let away = std::mem::take(&mut path.away);
+        path.partitions.push(away);
     }
     let mut strands = vec![Strand { view: View { reroute: false, ..strand.view }, ..strand }];
     let stages = [
@@ -209,7 +230,7 @@ fn seen_by_client(
     };
     let sent = strand(stopped.set, refusing(&reply, message));
     let mut lost = PacketSet::NONE;
-    for (set, finding) in walk_hooks(host, sets, asked.proto, sent, &ROUND_TRIP).iter().flatten() {
+    for (set, finding) in walk_hooks(host, sets, silence, sent, &ROUND_TRIP).iter().flatten() {
         if finding.stop.is_some() {
             lost = sets.or(lost, *set);
         }
@@ -248,7 +269,7 @@ fn reroute(host: &Host<'_>, sets: &mut Sets, (asked, mark): (LocalAsked, u32), p
             Found::Route { .. } if barred => {
                 Finding::stop(Stage::Output, DropReason::NatFailed, None, silence)
             }
-            Found::Route { .. } => dispatch(host, asked, found, path),
+            Found::Route { .. } => sent_away(host, asked, dispatch(host, asked, found, path)),
         };
         parts.push((set, finding));
     }
@@ -542,6 +563,26 @@ fn loopback_link(host: &Host<'_>, proto: Proto) -> Finding {
     }
 }
 
+/// What rules send off this machine is forwarded; perhaps to another namespace of it.
+fn sent_away(host: &Host<'_>, asked: LocalAsked, finding: Finding) -> Finding {
+    let Some(stop) = finding.stop.as_ref().filter(|stop| stop.reason == DropReason::NotLocal)
+    else {
+        return finding;
+    };
+    let (stage, subject) = (Stage::Forward, stop.subject.clone());
+    let route = match subject {
+        Some(Subject::Route(index)) => host.netns().routes.get(index),
+        _ => None,
+    };
+    let by = route.and_then(|route| route.nexthops.first()).and_then(|hop| hop.ifindex);
+    let leads = by.map(|by| host.others().leads(host, by, asked.to));
+    if leads.is_none_or(|leads| leads == Leads::Away) {
+        return Finding::end(stage, DropReason::Forwarded, subject, None);
+    }
+    let (reason, effect) = (UnknownReason::OtherNamespace, DoubtEffect::MayRedirect);
+    Finding { ends: true, ..Finding::doubt(stage, reason, effect, subject) }
+}
+
 /// A server's answer to a client on this machine, or the kernel's refusal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalAnswer<'v> {
@@ -588,7 +629,7 @@ pub(crate) fn local_reply(
             Some(message) => refusing(&reply, message),
         };
         let sent = strand(sets.universe(), view);
-        stages.extend(walk_hooks(host, sets, answer.proto, sent, &ROUND_TRIP));
+        stages.extend(walk_hooks(host, sets, silence(answer.proto), sent, &ROUND_TRIP));
     }
     stages
 }

@@ -3,14 +3,14 @@
 //! *Kernel:* `__ip_local_out`, `ip_output` and their IPv6 twins; tc and egress hooks of the link.
 //! *Decides:* whom rules stop, and doubts about programs and about what was not read.
 //! *Reads:* rules, BPF attachments, the gaps about them.
-//! *Not modelled:* XFRM policies; an answer that rules send by another way (a doubt says so).
+//! *Not modelled:* XFRM policies.
 
 use canreach_snapshot::{AttachPoint, CgroupId, Family, Ifindex, LinkKind, NfFamily, NfHook};
 
 use crate::host::Host;
 use crate::netfilter::hook::{HookPlace, NfStop, Strand};
 use crate::packet::packet_set::PacketSet;
-use crate::path::hook::{rule_doubts, rule_gap_doubts, walk_hook};
+use crate::path::hook::{HookWalk, rule_doubts, rule_gap_doubts, walk_hook};
 use crate::path::sets::Sets;
 use crate::path::stage::{Finding, Partition};
 use crate::{Doubt, DoubtEffect, Stage, Subject, TheySee, UnknownReason};
@@ -70,30 +70,27 @@ pub(crate) fn output(host: &Host<'_>, family: Family, sender: Sender) -> Finding
     Finding::doubtful(stage, doubts)
 }
 
-/// Sends an answer through the hooks on its way out; what stops it there, the sender never hears.
+/// Sends an answer through a hook on its way out; what stops it there, the sender never hears.
+pub(crate) fn leave_by(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    (hook, strands): (NfHook, Vec<Strand>),
+    silence: TheySee,
+) -> HookWalk {
+    let mut unheard = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, Some(silence))];
+    walk_hook(host, sets, (Stage::Output, HookPlace::at(hook)), strands, &mut unheard)
+}
+
+/// Sends a message of the kernel itself through both hooks on its way out.
 pub(crate) fn leave(
     host: &Host<'_>,
     sets: &mut Sets,
     strands: Vec<Strand>,
     silence: TheySee,
-) -> (Vec<Partition>, Vec<Strand>) {
-    let stage = Stage::Output;
-    let mut unheard = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, Some(silence))];
-    let mut partitions = Vec::new();
-    let mut strands = strands;
-    for hook in [NfHook::Output, NfHook::Postrouting] {
-        let place = (stage, HookPlace::at(hook));
-        let walked = walk_hook(host, sets, place, strands, &mut unheard);
-        partitions.push(walked.partition);
-        strands = walked.strands;
-        for strand in strands.iter_mut().filter(|strand| strand.view.reroute) {
-            let (reason, effect) = (UnknownReason::NotModelled, DoubtEffect::MayStop);
-            let doubt = Finding::doubt(stage, reason, effect, None);
-            partitions.push(vec![(strand.set, doubt)]);
-            strand.view.reroute = false;
-        }
-    }
-    (partitions, strands)
+) -> Vec<Partition> {
+    let output = leave_by(host, sets, (NfHook::Output, strands), silence);
+    let last = leave_by(host, sets, (NfHook::Postrouting, output.strands), silence);
+    vec![output.partition, last.partition]
 }
 
 /// Programs that see a client's connect(2) before anything else, and may change where it goes.

@@ -12,20 +12,21 @@ use std::net::IpAddr;
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::link::LOOPBACK_IFINDEX;
 use canreach_snapshot::{
-    CgroupId, Family, GapSubject, Ifindex, LinkKind, LinkSysctl, Port, Proto, RouteProtocol,
-    TableId,
+    CgroupId, Family, GapSubject, GlobalSysctl, Ifindex, LinkKind, LinkSysctl, NfHook, Port, Proto,
+    RouteProtocol, TableId,
 };
 
 use crate::AddressSet;
 use crate::host::Host;
 use crate::host::flow::{Flow, Found, PortTerm, Refusal, Term, Way, WayKind};
 use crate::host::table::{Hit, Selector};
+use crate::netfilter::hook::Strand;
 use crate::netfilter::view::View;
 use crate::packet::packet_set::PacketSet;
 use crate::path::appearance::{Message, Reply, refusing, replying, strand};
 use crate::path::hook::{Seen, gap_doubts, has_rules, merge};
 use crate::path::ipv6_source::sources_by_destination;
-use crate::path::output::{Sender, leave, output};
+use crate::path::output::{Sender, leave, leave_by, output};
 use crate::path::rejection::icmp_number;
 use crate::path::sets::Sets;
 use crate::path::socket_gate::mapped_sources;
@@ -309,6 +310,13 @@ pub(crate) fn seen_refusals(
     key: &AnswerKey,
     (refusal, message): (TheySee, Message),
 ) -> Seen {
+    // The message takes over the mark, if it is told to (`IP4_REPLY_MARK`).
+    let reflect = match asked.family {
+        Family::Ipv4 => GlobalSysctl::FwmarkReflect,
+        Family::Ipv6 => GlobalSysctl::V6FwmarkReflect,
+    };
+    let mark = if host.sysctl(reflect).is_set() { asked.mark } else { 0 };
+    let key = &AnswerKey { mark, ..*key };
     // Programs at output could stop the message.
     let hooks = output(host, asked.family, Sender::Kernel(asked.link.ifindex));
     let heard = Some(refusal).filter(|_| hooks.doubts.is_empty());
@@ -360,7 +368,7 @@ fn refusals_stopped(
     let from = key.source.or_else(of_link).unwrap_or(asked.to);
     let view = refusing(&reply_of(asked, key, to, (from, asked.link.ifindex)), message);
     let strands = vec![strand(sets.universe(), view)];
-    let (partitions, _) = leave(host, sets, strands, asked.silence());
+    let partitions = leave(host, sets, strands, asked.silence());
     let mut stopped = PacketSet::NONE;
     for (set, finding) in partitions.iter().flatten() {
         if finding.stop.is_some() {
@@ -423,36 +431,91 @@ pub(crate) fn reply(
     key: &AnswerKey,
     cgroup: Option<CgroupId>,
 ) -> Vec<Partition> {
-    let mut replies = Partition::new();
+    let ways = answer_ways(host, sets, asked, key);
     let mut outputs = Partition::new();
     let mut strands = Vec::new();
+    for (set, way) in &ways {
+        let leaves_by = leaves_by(asked, way);
+        outputs.push((*set, output(host, asked.family, Sender::Server(leaves_by, cgroup))));
+        if let Some(to) = asked.view {
+            let from = key.source.unwrap_or(asked.to);
+            strands.push(strand(*set, replying(&reply_of(asked, key, to, (from, leaves_by)))));
+        }
+    }
+    let mut ruled = Vec::new();
+    let mut again = Vec::new();
+    if has_rules(host) {
+        let entering = merge(sets, strands);
+        let walked = leave_by(host, sets, (NfHook::Output, entering), asked.silence());
+        ruled.push(walked.partition);
+        let mut onward = Vec::new();
+        for strand in walked.strands {
+            if strand.view.reroute {
+                onward.extend(rerouted(host, sets, asked, (key, &strand), &mut again));
+            } else {
+                onward.push(strand);
+            }
+        }
+        let walked = leave_by(host, sets, (NfHook::Postrouting, onward), asked.silence());
+        ruled.push(walked.partition);
+    }
+    let mut anew = PacketSet::NONE;
+    for (set, _) in &again {
+        anew = sets.or(anew, *set);
+    }
+    let mut replies = Partition::new();
     if asked.proto == Proto::Udp {
         let silence = Some(asked.silence());
         let stop = Finding::stop(Stage::Reply, DropReason::NoReplyRoute, None, silence);
         replies.push((mapped_sources(sets, asked.family), stop));
     }
-    for (set, way) in answer_ways(host, sets, asked, key) {
-        let leaves_by = match &way {
-            WayBack::By { link, .. } => *link,
-            WayBack::Back { .. }
-            | WayBack::None { .. }
-            | WayBack::SourceNotLocal
-            | WayBack::Multipath { .. } => asked.link.ifindex,
-        };
+    for (set, way) in ways {
+        // What has no way at all is never sent; of the rest, the last route counts.
+        let never_sent = matches!(way, WayBack::None { .. } | WayBack::SourceNotLocal);
+        let set = if never_sent { set } else { sets.difference(set, anew) };
         replies.push((set, verdict(asked, way)));
-        outputs.push((set, output(host, asked.family, Sender::Server(leaves_by, cgroup))));
-        if let Some(to) = asked.view {
-            let from = key.source.unwrap_or(asked.to);
-            strands.push(strand(set, replying(&reply_of(asked, key, to, (from, leaves_by)))));
-        }
     }
     replies.extend(source_choice(host, sets, asked, key));
+    replies.extend(again.into_iter().map(|(set, way)| (set, verdict(asked, way))));
+    replies.retain(|(set, _)| !set.is_empty());
     let mut stages = vec![replies, outputs];
-    if has_rules(host) {
-        let strands = merge(sets, strands);
-        stages.extend(leave(host, sets, strands, asked.silence()).0);
-    }
+    stages.extend(ruled);
     stages
+}
+
+const fn leaves_by(asked: &Asked<'_>, way: &WayBack) -> Ifindex {
+    match way {
+        WayBack::By { link, .. } => *link,
+        WayBack::Back { .. }
+        | WayBack::None { .. }
+        | WayBack::SourceNotLocal
+        | WayBack::Multipath { .. } => asked.link.ifindex,
+    }
+}
+
+/// An answer that rules changed at output is routed again: by its new mark, and to its new destination
+/// (`ip_route_me_harder`).
+fn rerouted(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    asked: &Asked<'_>,
+    (key, strand): (&AnswerKey, &Strand),
+    again: &mut Vec<(PacketSet, WayBack)>,
+) -> Vec<Strand> {
+    let asked = Asked { client: strand.view.destination.term(), ..*asked };
+    let key = AnswerKey { mark: strand.view.mark, transparent: true, ..*key };
+    let mut onward = Vec::new();
+    for (set, way) in way_back(host, sets, &asked, &key) {
+        let set = sets.and(set, strand.set);
+        if set.is_empty() {
+            continue;
+        }
+        let oif = Some(leaves_by(&asked, &way));
+        let view = View { oif, reroute: false, ..strand.view.clone() };
+        onward.push(Strand { set, view, by: strand.by });
+        again.push((set, way));
+    }
+    onward
 }
 
 /// Where the answer of a socket goes. A wildcard UDP socket of IPv6 gets a source after the first

@@ -20,7 +20,7 @@ use crate::host::others::Leads;
 use crate::netfilter::hook::Strand;
 use crate::netfilter::view::{Part, Turn, View};
 use crate::packet::packet_set::PacketSet;
-use crate::path::acknowledgement::{Place, walk_hooks};
+use crate::path::acknowledgement::{Place, SEEN, walk_hooks};
 use crate::path::appearance::{arriving, second, strand};
 use crate::path::hook::has_rules;
 use crate::path::receive::Walk;
@@ -149,12 +149,12 @@ fn come_back(
     for (stage, ..) in &mut places {
         *stage = Stage::Output;
     }
-    partitions.extend(walk_hooks(host, sets, asked.proto, strand(sent.set, answer), &places));
+    partitions.extend(walk_hooks(host, sets, asked.silence(), strand(sent.set, answer), &places));
     if asked.proto == Proto::Tcp {
         let first = arriving(host, asked, asked.link.ifindex);
         let again = second(View { source: Part::Client, ..first }, view);
         let places = through(via, Some(by));
-        partitions.extend(walk_hooks(host, sets, asked.proto, strand(sent.set, again), &places));
+        partitions.extend(walk_hooks(host, sets, SEEN, strand(sent.set, again), &places));
     }
     partitions
 }

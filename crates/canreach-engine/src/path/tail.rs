@@ -47,6 +47,8 @@ pub(super) struct Answering {
     cgroup: Option<CgroupId>,
     /// The socket's mark was not read.
     mark_unread: bool,
+    /// A datagram goes back from another address than the one dialled: TPROXY gave it to the socket.
+    elsewhere: bool,
 }
 
 impl Walk<'_, '_> {
@@ -162,6 +164,7 @@ impl Walk<'_, '_> {
                     },
                     cgroup: None,
                     mark_unread: false,
+                    elsewhere: false,
                 };
                 let answer = nearest.map_or(assumed, |socket| self.answering(along, socket, false));
                 Tail::Missed { reason: *reason, answer, unread, to_everyone }
@@ -192,7 +195,13 @@ impl Walk<'_, '_> {
             socket: self.rules.filters.then_some(index),
         };
         let mark_unread = socket.mark.is_none() && self.rules.mark;
-        Answering { key, cgroup: socket.cgroup.filter(|_| cgroups_matter), mark_unread }
+        let bound = socket.address.to_canonical();
+        let elsewhere = along.branch.view.tproxy.is_some()
+            && socket.proto == Proto::Udp
+            && !socket.is_wildcard()
+            && bound != along.branch.to;
+        let cgroup = socket.cgroup.filter(|_| cgroups_matter);
+        Answering { key, cgroup, mark_unread, elsewhere }
     }
 
     /// The mark of an answer: the socket's, or that of the packet if `tcp_fwmark_accept` is on.
@@ -256,6 +265,11 @@ impl Walk<'_, '_> {
         let doubts =
             if answer.mark_unread { mark_doubts(self.host, self.family) } else { Vec::new() };
         let mut stages = vec![vec![(PacketSet::ALL, Finding::doubtful(Stage::Reply, doubts))]];
+        if answer.elsewhere {
+            let (reason, effect) = (UnknownReason::ReplyAddress, DoubtEffect::MayStop);
+            let doubt = Finding::doubt(Stage::Reply, reason, effect, None);
+            stages.push(vec![(PacketSet::ALL, doubt)]);
+        }
         match along.arrival().arrival {
             Arrival::Local { .. } => {
                 let asked = local_answer(along, answer.key);
