@@ -599,9 +599,26 @@ mod tests {
         assert_eq!(ids(DropReason::OwnSource), []);
     }
 
-    /// A machine whose rules drop everything: in a table, by the policy of a chain.
-    fn behind_rules(family: NfFamily, table: &str, chains: &[&str]) -> Snapshot {
+    /// A machine whose rules drop everything: in a table, by the policy of the first chain, which jumps to
+    /// the others, or by a rule in the chain `dropping`.
+    fn behind_rules(
+        family: NfFamily,
+        table: &str,
+        chains: &[&str],
+        dropping: Option<&str>,
+    ) -> Snapshot {
         let mut machine = machine();
+        let rule = |verdict| nft::Rule {
+            handle: nft::Handle(12),
+            exprs: vec![nft::Expr::Verdict(verdict)],
+            comment: None,
+        };
+        let jumps = |name: &str| -> Vec<nft::Rule> {
+            let others = if name == chains[0] { &chains[1..] } else { &[] };
+            let jump = |to: &&str| rule(nft::expr::NfVerdict::Jump((*to).to_owned()));
+            others.iter().map(jump).collect()
+        };
+        let drops = |name: &str| dropping == Some(name);
         let chains = chains.iter().map(|name| nft::Chain {
             name: (*name).to_owned(),
             handle: nft::Handle(1),
@@ -612,11 +629,10 @@ mod tests {
                 policy: ChainPolicy::Drop,
                 devices: Vec::new(),
             }),
-            rules: vec![nft::Rule {
-                handle: nft::Handle(12),
-                exprs: vec![nft::Expr::Verdict(nft::expr::NfVerdict::Drop)],
-                comment: None,
-            }],
+            rules: jumps(name)
+                .into_iter()
+                .chain(drops(name).then(|| rule(nft::expr::NfVerdict::Drop)))
+                .collect(),
         });
         let table = nft::Table {
             family,
@@ -645,7 +661,8 @@ mod tests {
     fn rules_are_written_by_who_keeps_them() {
         let policy = NfSubject::NftPolicy { table: 0, chain: 0 };
         let rule = |chain| NfSubject::NftRule { table: 0, chain, rule: 0 };
-        let machine = behind_rules(NfFamily::Ip, "filter", &["INPUT", "ufw-user-input"]);
+        let chains = ["INPUT", "ufw-user-input"];
+        let machine = behind_rules(NfFamily::Ip, "filter", &chains, None);
         assert_eq!(
             let_in(&machine, policy),
             one(
@@ -653,11 +670,17 @@ mod tests {
                 "sudo ufw delete allow from 192.168.1.0/24 to any port 3000 proto tcp",
             )
         );
+        let machine = behind_rules(NfFamily::Ip, "filter", &chains, Some("ufw-user-input"));
         assert_eq!(
             let_in(&machine, rule(1))[0].0,
             "sudo ufw prepend allow from 192.168.1.0/24 to any port 3000 proto tcp",
         );
-        let machine = behind_rules(NfFamily::Inet, "firewalld", &["filter_IN_public"]);
+        let machine = behind_rules(
+            NfFamily::Inet,
+            "firewalld",
+            &["filter_IN_public"],
+            Some("filter_IN_public"),
+        );
         assert_eq!(
             let_in(&machine, rule(0)),
             one(
@@ -667,7 +690,7 @@ mod tests {
                  address=\"192.168.1.0/24\" port port=\"3000\" protocol=\"tcp\" accept'",
             )
         );
-        let machine = behind_rules(NfFamily::Ip, "filter", &["DOCKER"]);
+        let machine = behind_rules(NfFamily::Ip, "filter", &["DOCKER"], Some("DOCKER"));
         assert_eq!(let_in(&machine, rule(0)), []);
     }
 
@@ -675,18 +698,19 @@ mod tests {
     fn hand_written_rules_are_passed_by_hand() {
         let policy = NfSubject::NftPolicy { table: 0, chain: 0 };
         let rule = NfSubject::NftRule { table: 0, chain: 0, rule: 0 };
-        let machine = behind_rules(NfFamily::Inet, "mine", &["input"]);
+        let machine = behind_rules(NfFamily::Inet, "mine", &["input"], Some("input"));
         let words = "iifname eth0 ip saddr 192.168.1.0/24 tcp dport 3000 accept";
         let undo = "sudo nft delete rule inet mine input handle HANDLE";
         assert_eq!(
             let_in(&machine, rule),
             one(&format!("sudo nft -ea insert rule inet mine input position 12 {words}"), undo)
         );
+        let machine = behind_rules(NfFamily::Inet, "mine", &["input"], None);
         assert_eq!(
             let_in(&machine, policy),
             one(&format!("sudo nft -ea add rule inet mine input {words}"), undo)
         );
-        let machine = behind_rules(NfFamily::Ip, "filter", &["INPUT"]);
+        let machine = behind_rules(NfFamily::Ip, "filter", &["INPUT"], None);
         let words = "-i eth0 -s 192.168.1.0/24 -p tcp --dport 3000 -j ACCEPT";
         assert_eq!(
             let_in(&machine, rule),
