@@ -2,6 +2,7 @@
 
 pub mod fib;
 pub mod flow;
+pub(crate) mod hook_order;
 pub(crate) mod others;
 pub mod policy;
 pub mod resolve;

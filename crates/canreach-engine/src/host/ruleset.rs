@@ -9,8 +9,11 @@ use std::sync::OnceLock;
 use canreach_snapshot::nft::expr::CtKey;
 use canreach_snapshot::nft::{self, Expr};
 use canreach_snapshot::xt::{self, MatchKind, TargetKind};
-use canreach_snapshot::{ChainKind, ChainPolicy, Family, Netns, NfFamily, NfHook};
+use canreach_snapshot::{
+    ChainKind, ChainPolicy, Family, HookEntry, Ifindex, Netns, NfFamily, NfHook,
+};
 
+use crate::host::hook_order::{Entry, Listed, Ordered, device_is, nft_acts, xt_acts};
 use crate::host::set_index::SetIndex;
 use crate::netfilter::chain::ChainId;
 use crate::netfilter::hook::HookPlace;
@@ -44,6 +47,9 @@ mod priority {
     pub(super) const CONNTRACK_CONFIRM: i32 = i32::MAX;
 }
 
+/// What was found at each hook, in no order yet.
+type HookMap<T> = FixedMap<NfHook, Vec<Entry<T>>>;
+
 /// The rules of a namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Rules<'a> {
@@ -55,8 +61,10 @@ pub(crate) struct Rules<'a> {
     /// Some set of ipset is a list of sets.
     lists_ipsets: bool,
     tables: Vec<TableNames<'a>>,
-    hooks: FixedMap<(Family, NfHook), Vec<Hooked>>,
-    nat_chains: FixedMap<(Family, NfHook), Vec<NatChain>>,
+    hooks: FixedMap<(Family, NfHook), Ordered<Hooked>>,
+    nat_chains: FixedMap<(Family, NfHook), Ordered<NatChain>>,
+    /// Ingress and egress of links: both families meet the same there.
+    link_hooks: FixedMap<(Ifindex, NfHook), Ordered<Hooked>>,
     /// Conntrack is hooked in, for IPv4 and IPv6.
     tracks: [bool; 2],
     sets_labels: bool,
@@ -101,12 +109,14 @@ impl<'a> Rules<'a> {
             tables: names.collect(),
             hooks: FixedMap::default(),
             nat_chains: FixedMap::default(),
+            link_hooks: FixedMap::default(),
             tracks: [false; 2],
             sets_labels: false,
         };
         rules.note_uses();
         rules.note_xt_uses();
-        rules.hook_all();
+        rules.hook_all(netns);
+        rules.hook_links(netns);
         rules
     }
 
@@ -161,85 +171,168 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn hook_all(&mut self) {
+    fn hook_all(&mut self, netns: &Netns) {
+        let list = netns.firewall.hook_list.as_deref().unwrap_or_default();
         for family in Family::BOTH {
-            let mut found: Vec<(i32, NfHook, Hooked)> = Vec::new();
-            let mut nat: Vec<(i32, NfHook, NatChain)> = Vec::new();
-            let mut translates = false;
-            let hooked = self.ruleset.into_iter().flat_map(nft::Ruleset::hooked);
-            for (table, chain, owner, _, base) in hooked {
-                if !sees(owner.family, family) {
-                    continue;
-                }
-                let (kind, policy) = (base.kind, base.policy);
-                let chain = ChainId::Nft(table, chain);
-                if kind == ChainKind::Nat {
-                    translates = true;
-                    nat.push((base.priority, base.hook, NatChain { chain, policy }));
-                } else {
-                    let hooked = Hooked::Chain { chain, kind, policy };
-                    found.push((base.priority, base.hook, hooked));
-                }
-            }
-            for (table_index, table) in self.xt_tables.iter().enumerate() {
-                if !sees(table.family, family) {
-                    continue;
-                }
-                for (chain_index, chain) in table.chains.iter().enumerate() {
-                    let Some((hook, policy)) = chain.base else { continue };
-                    let chain = ChainId::Xt(table_index, chain_index);
-                    if table.name == "nat" {
-                        translates = true;
-                        let at = xt_priority(&table.name, hook);
-                        nat.push((at, hook, NatChain { chain, policy }));
-                    } else {
-                        let routes = table.name == "mangle" && hook == NfHook::Output;
-                        let kind = if routes { ChainKind::Route } else { ChainKind::Filter };
-                        let hooked = Hooked::Chain { chain, kind, policy };
-                        found.push((xt_priority(&table.name, hook), hook, hooked));
-                    }
-                }
-            }
-            // Among equals the most recently registered runs first.
-            found.reverse();
-            nat.reverse();
+            let of = match family {
+                Family::Ipv4 => NfFamily::Ip,
+                Family::Ipv6 => NfFamily::Ip6,
+            };
+            let mut found: HookMap<Hooked> = FixedMap::default();
+            let mut nat: HookMap<NatChain> = FixedMap::default();
+            self.nft_chains(family, of, list, (&mut found, &mut nat));
+            self.xt_chains_of(family, of, list, (&mut found, &mut nat));
+            let translates = !nat.is_empty();
+            let mut fixed = |priority, hook, what: Hooked, function: &str| {
+                let listed =
+                    Listed { list, family: of, hook, device: None }.function(priority, function);
+                let owner = usize::MAX;
+                let entry = Entry { priority, owner, newest: 0, listed, acts: true, what };
+                found.entry(hook).or_default().push(entry);
+            };
             if self.tracks[slot(family)] {
                 for hook in [NfHook::Prerouting, NfHook::Output] {
-                    found.push((priority::CONNTRACK, hook, Hooked::Track));
+                    fixed(priority::CONNTRACK, hook, Hooked::Track, "conntrack");
                 }
                 for hook in [NfHook::Input, NfHook::Postrouting] {
-                    found.push((priority::CONNTRACK_CONFIRM, hook, Hooked::Confirm));
+                    fixed(priority::CONNTRACK_CONFIRM, hook, Hooked::Confirm, "confirm");
                 }
             }
             if translates {
                 for hook in [NfHook::Prerouting, NfHook::Output] {
-                    let hooked = Hooked::Translate { source: false };
-                    found.push((priority::NAT_DST, hook, hooked));
+                    fixed(priority::NAT_DST, hook, Hooked::Translate { source: false }, "nat");
                 }
                 for hook in [NfHook::Input, NfHook::Postrouting] {
-                    let hooked = Hooked::Translate { source: true };
-                    found.push((priority::NAT_SRC, hook, hooked));
+                    fixed(priority::NAT_SRC, hook, Hooked::Translate { source: true }, "nat");
                 }
             }
-            found.sort_by_key(|(priority, ..)| *priority);
-            nat.sort_by_key(|(priority, ..)| *priority);
-            for (_, hook, hooked) in found {
-                self.hooks.entry((family, hook)).or_default().push(hooked);
+            for (hook, entries) in found {
+                self.hooks.insert((family, hook), Ordered::new(&entries));
             }
-            for (_, hook, chain) in nat {
-                self.nat_chains.entry((family, hook)).or_default().push(chain);
+            for (hook, entries) in nat {
+                self.nat_chains.insert((family, hook), Ordered::new(&entries));
             }
         }
     }
 
-    /// What packets meet at a hook, in order.
-    pub(crate) fn hooked(&self, family: Family, place: HookPlace) -> &[Hooked] {
-        self.hooks.get(&(family, place.hook)).map_or(&[], Vec::as_slice)
+    fn nft_chains(
+        &self,
+        family: Family,
+        of: NfFamily,
+        list: &[HookEntry],
+        (found, nat): (&mut HookMap<Hooked>, &mut HookMap<NatChain>),
+    ) {
+        let hooked = self.ruleset.into_iter().flat_map(nft::Ruleset::hooked);
+        for (owner, index, table, chain, base) in hooked {
+            if !sees(table.family, family) || is_of_links(base.hook) {
+                continue;
+            }
+            let (hook, kind, policy) = (base.hook, base.kind, base.policy);
+            let entry = Entry {
+                priority: base.priority,
+                owner,
+                newest: chain.handle.0,
+                listed: Listed { list, family: of, hook, device: None }.chain(table, chain),
+                acts: nft_acts(table),
+                what: (),
+            };
+            let chain = ChainId::Nft(owner, index);
+            if kind == ChainKind::Nat {
+                nat.entry(hook).or_default().push(entry.with(NatChain { chain, policy }));
+            } else {
+                let hooked = Hooked::Chain { chain, kind, policy };
+                found.entry(hook).or_default().push(entry.with(hooked));
+            }
+        }
     }
 
-    /// The NAT chains of a hook, in order.
-    pub(crate) fn nat_chains(&self, family: Family, hook: NfHook) -> &[NatChain] {
-        self.nat_chains.get(&(family, hook)).map_or(&[], Vec::as_slice)
+    fn xt_chains_of(
+        &self,
+        family: Family,
+        of: NfFamily,
+        list: &[HookEntry],
+        (found, nat): (&mut HookMap<Hooked>, &mut HookMap<NatChain>),
+    ) {
+        let tables = self.xt_tables.iter().enumerate();
+        for (table_index, table) in tables.filter(|(_, table)| sees(table.family, family)) {
+            for (chain_index, chain) in table.chains.iter().enumerate() {
+                let Some((hook, policy)) = chain.base else { continue };
+                let priority = xt_priority(&table.name, hook);
+                let listed = Listed { list, family: of, hook, device: None };
+                let entry = Entry {
+                    priority,
+                    owner: usize::MAX - 1 - table_index,
+                    newest: 0,
+                    listed: listed.function(priority, "t_do_table"),
+                    acts: xt_acts(table),
+                    what: (),
+                };
+                let chain = ChainId::Xt(table_index, chain_index);
+                if table.name == "nat" {
+                    nat.entry(hook).or_default().push(entry.with(NatChain { chain, policy }));
+                } else {
+                    let routes = table.name == "mangle" && hook == NfHook::Output;
+                    let kind = if routes { ChainKind::Route } else { ChainKind::Filter };
+                    let hooked = Hooked::Chain { chain, kind, policy };
+                    found.entry(hook).or_default().push(entry.with(hooked));
+                }
+            }
+        }
+    }
+
+    /// Chains of netdev tables, and of inet tables at ingress, share the hooks of their links.
+    fn hook_links(&mut self, netns: &Netns) {
+        let list = netns.firewall.hook_list.as_deref().unwrap_or_default();
+        for link in &netns.links {
+            let mut found: HookMap<Hooked> = FixedMap::default();
+            let hooked = self.ruleset.into_iter().flat_map(nft::Ruleset::hooked);
+            for (owner, index, table, chain, base) in hooked {
+                let named = base.devices.iter().any(|device| device_is(device, &link.name));
+                if !named || !is_of_links(base.hook) {
+                    continue;
+                }
+                let (hook, kind, policy) = (base.hook, base.kind, base.policy);
+                let device = Some(link.name.as_str());
+                let listed = Listed { list, family: NfFamily::Netdev, hook, device };
+                let what = Hooked::Chain { chain: ChainId::Nft(owner, index), kind, policy };
+                found.entry(hook).or_default().push(Entry {
+                    priority: base.priority,
+                    owner,
+                    newest: chain.handle.0,
+                    listed: listed.chain(table, chain),
+                    acts: nft_acts(table),
+                    what,
+                });
+            }
+            for (hook, entries) in found {
+                self.link_hooks.insert((link.ifindex, hook), Ordered::new(&entries));
+            }
+        }
+    }
+
+    fn at(&self, family: Family, place: HookPlace) -> Option<&Ordered<Hooked>> {
+        if is_of_links(place.hook) {
+            self.link_hooks.get(&(place.link?, place.hook))
+        } else {
+            self.hooks.get(&(family, place.hook))
+        }
+    }
+
+    /// Whether there are two orders in which packets may meet what is at a hook.
+    pub(crate) fn has_two_orders(&self, family: Family, place: HookPlace) -> bool {
+        let nat = self.nat_chains.get(&(family, place.hook));
+        self.at(family, place).is_some_and(|ordered| ordered.other.is_some())
+            || nat.is_some_and(|ordered| ordered.other.is_some())
+    }
+
+    /// What packets meet at a hook, in one of the orders.
+    pub(crate) fn hooked(&self, family: Family, place: HookPlace, other: bool) -> &[Hooked] {
+        self.at(family, place).map_or(&[], |ordered| ordered.way(other))
+    }
+
+    /// The NAT chains of a hook, in one of the orders.
+    pub(crate) fn nat_chains(&self, family: Family, hook: NfHook, other: bool) -> &[NatChain] {
+        self.nat_chains.get(&(family, hook)).map_or(&[], |ordered| ordered.way(other))
     }
 
     /// A chain of nftables.
@@ -312,6 +405,11 @@ fn xt_priority(table: &str, hook: NfHook) -> i32 {
         ("security", _) => 50,
         (_, _) => 0,
     }
+}
+
+/// Whether a hook is a link's, not a family's.
+const fn is_of_links(hook: NfHook) -> bool {
+    matches!(hook, NfHook::Ingress | NfHook::Egress)
 }
 
 /// Whether a match of xtables makes conntrack hook in.

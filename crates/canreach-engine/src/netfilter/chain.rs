@@ -39,9 +39,11 @@ pub(crate) struct Evaluation<'e, 'h, 'a> {
     pub(crate) lost: Vec<(Strand, NfLost)>,
     /// In order: packets that a rule accepted.
     pub(crate) accepted: Vec<(PacketSet, NfSubject)>,
-    /// Chains that are known to do nothing to some packets.
     /// The type of the base chain that runs.
     pub(crate) kind: ChainKind,
+    /// Of the two orders of equal priorities, the other.
+    pub(crate) other_order: bool,
+    /// Chains that are known to do nothing to some packets.
     idle: HashSet<(ChainId, PacketSet, Rc<View>), BuildHasherDefault<FixedHasher>>,
     steps: u32,
 }
@@ -229,6 +231,7 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
             lost: Vec::new(),
             accepted: Vec::new(),
             kind: ChainKind::Filter,
+            other_order: false,
             idle: HashSet::default(),
             steps: 0,
         }

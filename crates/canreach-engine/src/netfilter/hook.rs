@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use canreach_snapshot::{Ifindex, NfHook};
+use canreach_snapshot::{Family, Ifindex, NfHook};
 
 use crate::host::Host;
 use crate::host::ruleset::Hooked;
 use crate::netfilter::chain::{Evaluation, Removed};
 use crate::netfilter::conntrack::{confirm, track};
-use crate::netfilter::unknown::Unknowns;
+use crate::netfilter::unknown::{Cause, Sameness, Unknowns};
 use crate::netfilter::view::View;
 use crate::packet::diagram::{Diagram, FixedMap};
 use crate::packet::packet_set::PacketSet;
@@ -116,15 +116,22 @@ pub(crate) fn pass_hook(
     let mut open: Vec<Open> = Vec::new();
     for strand in entering {
         earlier.extend(strand.by.map(|by| (strand.set, by)));
-        let view = View { reroute: false, ..strand.view };
+        // Where a link's own hooks are, that link is the packet's.
+        let iif = if place.hook == NfHook::Ingress { place.link } else { strand.view.iif };
+        let view = View { reroute: false, iif, ..strand.view };
         push_open(sets, &mut open, strand.set, Rc::new(view));
     }
     let mut evaluation = Evaluation::new(host, sets, unknowns, place, neutral);
     evaluation.accepted = earlier;
     if let Some(first) = open.first() {
-        let hooked = host.ruleset().hooked(first.view.family, place);
-        for step in hooked {
-            open = evaluation.run_step(step, open);
+        let family = first.view.family;
+        let other = evaluation.take_other_order(family, &mut open);
+        open = evaluation.run_all(family, open);
+        if !other.is_empty() {
+            evaluation.other_order = true;
+            let other = evaluation.run_all(family, other);
+            open.extend(other);
+            open = merge_open(evaluation.sets, open);
         }
     }
     evaluation.finish(open)
@@ -167,6 +174,34 @@ pub(crate) fn merge_open(sets: &mut Diagram, open: Vec<Open>) -> Vec<Open> {
 }
 
 impl Evaluation<'_, '_, '_> {
+    /// Of packets that may meet what is at the hook in either of two orders, those that meet it in the
+    /// other. It is the same at each hook.
+    fn take_other_order(&mut self, family: Family, open: &mut [Open]) -> Vec<Open> {
+        if !self.host.ruleset().has_two_orders(family, self.place) {
+            return Vec::new();
+        }
+        let cause = Cause { reason: UnknownReason::HookOrder, subject: None };
+        let same = Sameness::Machine("order of tables".to_owned());
+        let variable = self.unknowns.same(same, cause, 0, 1);
+        let is_other = Unknowns::happens(self.sets, variable);
+        let mut other = Vec::with_capacity(open.len());
+        for strand in open {
+            let set = self.sets.and(strand.set, is_other);
+            other.push(Open { set, view: Rc::clone(&strand.view) });
+            strand.set = self.sets.difference(strand.set, is_other);
+        }
+        other
+    }
+
+    /// Everything registered at the hook.
+    fn run_all(&mut self, family: Family, mut open: Vec<Open>) -> Vec<Open> {
+        let host = self.host;
+        for step in host.ruleset().hooked(family, self.place, self.other_order) {
+            open = self.run_step(step, open);
+        }
+        open
+    }
+
     /// One of the things registered at the hook.
     fn run_step(&mut self, step: &Hooked, open: Vec<Open>) -> Vec<Open> {
         match step {

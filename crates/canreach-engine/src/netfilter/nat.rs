@@ -404,7 +404,7 @@ impl<'a> Evaluation<'_, '_, 'a> {
         let mut open = vec![strand];
         let mut decided = Vec::new();
         let Some(family) = open.first().map(|open| open.view.family) else { return open };
-        for chain in host.ruleset().nat_chains(family, self.place.hook) {
+        for chain in host.ruleset().nat_chains(family, self.place.hook, self.other_order) {
             let mut next = Vec::new();
             for strand in std::mem::take(&mut open) {
                 for strand in self.run_nat_chain(chain, strand) {

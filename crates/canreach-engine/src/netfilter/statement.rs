@@ -7,13 +7,13 @@ use canreach_snapshot::nft::Expr;
 use canreach_snapshot::nft::expr::{MetaKey, NfVerdict, PayloadBase, Register};
 use canreach_snapshot::{ChainKind, NfHook};
 
-use crate::UnknownReason;
 use crate::netfilter::chain::{Decision, Evaluation, State};
 use crate::netfilter::expr::{At, Sink, rejection};
 use crate::netfilter::header::{self, TCP};
 use crate::netfilter::register::Byte;
 use crate::netfilter::view::{PacketType, Tracking};
 use crate::packet::field::Field;
+use crate::{DropReason, UnknownReason};
 
 /// The most values of a mark that are followed.
 const MAX_MARKS: u128 = 64;
@@ -37,7 +37,14 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 other => sink.decide(state, Decision::Verdict(other.clone())),
             },
             Expr::Reject { kind, code } => {
-                let decision = rejection(&state.view, *kind, *code);
+                // `nft_reject_netdev_eval` answers nothing that was sent to many.
+                let for_many = self.place.hook == NfHook::Ingress
+                    && !matches!(state.view.packet_type, PacketType::Host | PacketType::Otherhost);
+                let decision = if for_many {
+                    Decision::Stop(DropReason::FwReject, None)
+                } else {
+                    rejection(&state.view, *kind, *code)
+                };
                 sink.decide(state, decision);
             }
             Expr::Queue { number, bypass, .. } => {

@@ -571,6 +571,10 @@ impl Evaluation<'_, '_, '_> {
             MatchKind::Realm { id, inverted, .. } if !self.host.fib(view.family).has_realms => {
                 return truth((*id == 0) != *inverted);
             }
+            MatchKind::Opaque(raw) => match header_never_there(view, &asked.name, raw.as_slice()) {
+                Some(holds) => return truth(holds),
+                None => UnknownReason::NotModelled,
+            },
             MatchKind::Bpf { .. } => UnknownReason::OpaqueProgram,
             MatchKind::U32 { .. } => UnknownReason::PacketDetails,
             _ => UnknownReason::NotModelled,
@@ -581,6 +585,30 @@ impl Evaluation<'_, '_, '_> {
         let variable = self.unknowns.same(same, cause, 0, 1);
         Unknowns::happens(self.sets, variable)
     }
+}
+
+/// Matches on headers that no packet asked about has. Without theirs, none of them holds, whatever is
+/// inverted (`ipv6_find_hdr` says ENOENT, or the rule is for another protocol only).
+fn header_never_there(view: &View, name: &str, raw: &[u8]) -> Option<bool> {
+    match name {
+        "rt" | "frag" | "hbh" | "dst" | "srh" | "mh" | "ah" | "esp" | "ipcomp" | "sctp"
+        | "dccp" => Some(false),
+        // Over UDP, what the datagram carries decides.
+        "l2tp" => (view.protocol != UDP).then_some(false),
+        "ipv6header" => ipv6_headers(raw),
+        _ => None,
+    }
+}
+
+/// `ipv6header_mt6`, of a packet that has a transport protocol and nothing before it.
+fn ipv6_headers(raw: &[u8]) -> Option<bool> {
+    const PROTOCOL: u8 = 1;
+    let [wanted, inverted, soft, ..] = *raw else { return None };
+    Some(if soft != 0 {
+        (PROTOCOL ^ wanted ^ inverted) & wanted == 0
+    } else {
+        (PROTOCOL == wanted) == (inverted == 0)
+    })
 }
 
 /// The state as xtables numbers it; with what was translated, where `conntrack` asks.
@@ -616,4 +644,25 @@ const fn is_always(time: &TimeMatch) -> bool {
         && time.daytime_stop >= LAST_SECOND
         && time.monthdays & ALL_MONTHDAYS == ALL_MONTHDAYS
         && time.weekdays & ALL_WEEKDAYS == ALL_WEEKDAYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ipv6_headers;
+
+    #[test]
+    fn headers_of_ipv6() {
+        for (raw, holds) in [
+            // Exactly the protocol, and nothing else.
+            ([1, 0, 0], true),
+            ([0x81, 0, 0], false),
+            ([1, 1, 0], false),
+            // Among others.
+            ([0x20, 0, 1], false),
+            ([0x20, 0x20, 1], true),
+            ([1, 0, 1], true),
+        ] {
+            assert_eq!(ipv6_headers(&raw), Some(holds), "{raw:?}");
+        }
+    }
 }

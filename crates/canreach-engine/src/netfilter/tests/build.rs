@@ -1,6 +1,6 @@
 //! Rulesets for tests, written as lines close to what nft prints.
 //!
-//! A line is `chain NAME [HOOK PRIORITY POLICY [TYPE]]` or a rule: words with their argument, each of
+//! A line is `chain NAME [HOOK PRIORITY POLICY [TYPE] [on:LINK]]` or a rule: words with their argument, each of
 //! which becomes the expressions that nft makes of it. Left out: most of nft.
 
 use canreach_snapshot::nft::expr::{
@@ -60,6 +60,7 @@ fn base(words: &[&str]) -> Option<BaseChain> {
             "input" => NfHook::Input,
             "forward" => NfHook::Forward,
             "output" => NfHook::Output,
+            "ingress" => NfHook::Ingress,
             _ => NfHook::Postrouting,
         },
         priority: priority.parse().expect("a priority"),
@@ -69,7 +70,11 @@ fn base(words: &[&str]) -> Option<BaseChain> {
             _ => ChainKind::Filter,
         },
         policy: if *policy == "drop" { ChainPolicy::Drop } else { ChainPolicy::Accept },
-        devices: Vec::new(),
+        devices: kind
+            .iter()
+            .filter_map(|word| word.strip_prefix("on:"))
+            .map(str::to_owned)
+            .collect(),
     })
 }
 

@@ -220,3 +220,51 @@ fn chains_that_fan_out_are_walked_once() {
     let mut seen = Bench::new(&text, Vec::new()).input();
     assert!(seen.passed().contains("11.0.0.0/8"));
 }
+
+#[test]
+fn chains_of_links_see_what_comes_in_by_them() {
+    let text = "chain a ingress 0 accept on:eth0 \n saddr 10.0.0.0/8 drop
+        chain b ingress 0 accept on:eth1 on:lo \n saddr 11.0.0.0/8 drop
+        chain c ingress 0 accept on:eth* \n saddr 12.0.0.0/8 iifname eth1 reset";
+    for netdev in [false, true] {
+        let mut rules = ruleset(text, Vec::new());
+        if netdev {
+            rules.tables[0].family = canreach_snapshot::NfFamily::Netdev;
+        }
+        let bench = Bench::of(rules);
+        for (link, stopped) in [(1, "11.0.0.0/8"), (2, "10.0.0.0/8"), (3, "11.0.0.0/8, 12.0.0.0/8")]
+        {
+            let place = HookPlace { hook: NfHook::Ingress, link: Some(Ifindex(link)) };
+            let mut seen = bench.run_at(Bench::syn(), &[place]);
+            assert_eq!(seen.stopped(), stopped, "{link}");
+        }
+    }
+    // No other hook has them.
+    let mut seen = Bench::new(text, Vec::new()).input();
+    assert_eq!(seen.stopped(), "");
+}
+
+#[test]
+fn equal_priorities_of_two_tables() {
+    let reader = "chain in input 0 accept \n saddr 10.0.0.0/8 mark 7 drop";
+    let writer = "chain in input 0 accept \n saddr 10.0.0.0/9 setmark 7";
+    let mut rules = ruleset(reader, Vec::new());
+    rules.tables.extend(ruleset(writer, Vec::new()).tables);
+    let mut bench = Bench::of(rules);
+    for _ in 0..2 {
+        let mut seen = bench.input();
+        assert_eq!(seen.stopped(), "? 10.0.0.0/9");
+        assert_eq!(seen.reasons(), [UnknownReason::HookOrder]);
+        if let Some(rules) = &mut bench.netns.firewall.nft {
+            rules.tables.reverse();
+        }
+    }
+    // One that only stops packets may be before or after another such one.
+    let mut rules = ruleset(reader, Vec::new());
+    rules
+        .tables
+        .extend(ruleset("chain in input 0 accept \n saddr 11.0.0.0/8 drop", Vec::new()).tables);
+    let mut seen = Bench::of(rules).input();
+    assert_eq!(seen.stopped(), "11.0.0.0/8");
+    assert!(seen.reasons().is_empty());
+}

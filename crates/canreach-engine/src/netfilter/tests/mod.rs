@@ -73,6 +73,12 @@ impl Bench {
 
     /// Takes a SYN through hooks, one after the other.
     pub(crate) fn run(&self, view: View, hooks: &[NfHook]) -> Seen {
+        let places: Vec<_> = hooks.iter().map(|hook| HookPlace::at(*hook)).collect();
+        self.run_at(view, &places)
+    }
+
+    /// Takes a SYN through hooks of links, too.
+    pub(crate) fn run_at(&self, view: View, places: &[HookPlace]) -> Seen {
         let host = Host::resolve(&self.netns);
         let mut sets = Diagram::new(Family::Ipv4);
         let mut unknowns = Unknowns::default();
@@ -80,16 +86,9 @@ impl Bench {
             passed: vec![Strand { set: PacketSet::ALL, view, by: None }],
             ..HookResult::default()
         };
-        for hook in hooks {
+        for place in places {
             let entering = std::mem::take(&mut result.passed);
-            let next = pass_hook(
-                &host,
-                &mut sets,
-                &mut unknowns,
-                HookPlace::at(*hook),
-                entering,
-                &self.neutral,
-            );
+            let next = pass_hook(&host, &mut sets, &mut unknowns, *place, entering, &self.neutral);
             result.passed = next.passed;
             result.stopped.extend(next.stopped);
             result.lost.extend(next.lost);
@@ -145,6 +144,13 @@ impl Seen {
     /// Sources that pass; behind a question mark, those that may.
     pub(crate) fn passed(&mut self) -> String {
         let sets = self.result.passed.iter().map(|strand| strand.set).collect();
+        let sum = self.sum(sets);
+        self.text(sum)
+    }
+
+    /// Sources that are stopped; behind a question mark, those that may be.
+    pub(crate) fn stopped(&mut self) -> String {
+        let sets = self.result.stopped.iter().map(|(strand, _)| strand.set).collect();
         let sum = self.sum(sets);
         self.text(sum)
     }

@@ -97,13 +97,15 @@ impl Walk<'_> {
                 self.devgroup(*source, *destination, place)
             }
             MatchKind::Connbytes { .. } if self.connection_of(skb).is_none() => Tri::No,
+            MatchKind::Opaque(raw) => {
+                without_header(&of.name, raw.as_slice(), skb).unwrap_or_else(|| detail(NotModelled))
+            }
             MatchKind::Cgroup { .. }
             | MatchKind::Ecn { .. }
             | MatchKind::Realm { .. }
             | MatchKind::String { .. }
             | MatchKind::Connbytes { .. }
-            | MatchKind::Connlabel { .. }
-            | MatchKind::Opaque(_) => detail(NotModelled),
+            | MatchKind::Connlabel { .. } => detail(NotModelled),
         }
     }
 
@@ -268,6 +270,31 @@ fn undecided(kind: &MatchKind, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
             detail_of_packet(kind).unwrap_or_else(|| detail(PacketDetails))
         }
         _others => detail(NotModelled),
+    }
+}
+
+/// Matches that look for a header which is in no packet here: IPv6's extension headers, and transport
+/// protocols other than those asked about (the kernel takes such a match in a rule for that protocol
+/// only). Being inverted concerns the fields of the header, not whether there is one.
+fn without_header(name: &str, raw: &[u8], skb: &Skb) -> Option<Tri> {
+    const EXTENSIONS: [&str; 6] = ["rt", "frag", "hbh", "dst", "srh", "ah"];
+    const TRANSPORTS: [&str; 5] = ["mh", "esp", "ipcomp", "sctp", "dccp"];
+    if EXTENSIONS.contains(&name) || TRANSPORTS.contains(&name) {
+        return Some(Tri::No);
+    }
+    match name {
+        "l2tp" if skb.protocol != UDP => Some(Tri::No),
+        "ipv6header" => {
+            // MASK_PROTO is all there is.
+            let (flags, inverted, soft) = (raw.first()?, raw.get(1)?, raw.get(2)?);
+            let found: u8 = 1;
+            Some(Tri::of(match (*soft, *inverted) {
+                (0, 0) => found == *flags,
+                (0, _) => found != *flags,
+                (_, _) => flags & (found ^ flags ^ inverted) == 0,
+            }))
+        }
+        _others => None,
     }
 }
 
