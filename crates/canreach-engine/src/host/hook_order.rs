@@ -184,6 +184,7 @@ const fn match_acts(kind: &MatchKind) -> bool {
     matches!(kind, MatchKind::Socket { .. } | MatchKind::Bpf { .. } | MatchKind::Opaque(_))
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "what decides only is named")]
 const fn target_acts(kind: &TargetKind) -> bool {
     match kind {
         TargetKind::Standard(verdict) => matches!(verdict, NfVerdict::Queue { .. }),
