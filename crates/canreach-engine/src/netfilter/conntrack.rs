@@ -4,15 +4,21 @@
 //! `nf_confirm` (net/netfilter/nf_conntrack_core.c), `tcp_new` and `nf_conntrack_tcp_packet`. Left out:
 //! helpers and expectations, full tables, checksums, connections that were there before.
 
+use std::rc::Rc;
+
+use canreach_snapshot::NfHook;
 use canreach_snapshot::nft::expr::{CtDirection, CtKey, Register};
 
+use crate::host::ruleset::Hooked;
 use crate::netfilter::chain::{Decision, Evaluation, State};
 use crate::netfilter::expr::{At, Sink, Value};
 use crate::netfilter::header::TCP;
+use crate::netfilter::hook::{HookPlace, Open, push_open};
 use crate::netfilter::meta::nfproto;
 use crate::netfilter::unknown::{Cause, Sameness};
-use crate::netfilter::view::{Connection, Part, Tracking, Tuple, Turn, View};
+use crate::netfilter::view::{Connection, Part, Tracking, Tuple, Turn, View, Zone};
 use crate::packet::field::Field;
+use crate::packet::packet_set::PacketSet;
 use crate::{NfSubject, UnknownReason};
 
 /// `NF_CT_STATE_*`.
@@ -36,6 +42,11 @@ pub(crate) mod status {
 }
 
 impl Connection {
+    /// The packet has neither a connection nor a template, and is to be tracked.
+    pub(crate) const fn is_unseen(&self) -> bool {
+        matches!(self.tracking, Tracking::None) && self.template.is_none()
+    }
+
     /// `nf_ct_get` gives one.
     pub(crate) const fn is_attached(&self) -> bool {
         matches!(self.tracking, Tracking::New | Tracking::Established | Tracking::Related)
@@ -44,6 +55,8 @@ impl Connection {
     /// What `ct state` says.
     pub(crate) const fn state_bit(&self) -> u32 {
         match self.tracking {
+            // A template's packets are new.
+            Tracking::None if self.template.is_some() => state::NEW,
             Tracking::None => state::INVALID,
             Tracking::New => state::NEW,
             Tracking::Established => state::ESTABLISHED,
@@ -137,7 +150,11 @@ impl Evaluation<'_, '_, '_> {
             CtKey::SrcIp | CtKey::DstIp | CtKey::SrcIp6 | CtKey::DstIp6 => Value::Missing,
             CtKey::ProtoSrc => port(|tuple| tuple.source_port),
             CtKey::ProtoDst => port(|tuple| tuple.destination_port),
-            CtKey::Zone => Value::known(&connection.zone.to_le_bytes()),
+            CtKey::Zone => {
+                let zone = connection.zone;
+                let id = direction.map_or(zone.id, |of| zone.of(of == CtDirection::Reply));
+                Value::known(&id.to_le_bytes())
+            }
             // Connections without a helper's expectation have no master.
             CtKey::Helper => Value::Missing,
             CtKey::Labels if !self.host.ruleset().sets_labels() => Value::known(&[0; 16]),
@@ -176,16 +193,19 @@ impl Evaluation<'_, '_, '_> {
                     return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
                 }
             },
-            CtKey::Zone if connection.tracking == Tracking::None => {
-                let zone: Option<Vec<u8>> =
+            CtKey::Zone if connection.is_unseen() => {
+                let id: Option<Vec<u8>> =
                     state.registers.bytes(register, 2).iter().map(|byte| byte.known()).collect();
-                let zone = zone.and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
-                match (zone, direction) {
-                    (Some(zone), None) => state.change(|view| view.connection.zone = zone),
-                    (_, _) => {
-                        return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
-                    }
-                }
+                let id = id.and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
+                let Some(id) = id else {
+                    return sink.decide(state, Decision::Lost(UnknownReason::NotModelled));
+                };
+                let zone = Zone {
+                    id,
+                    original: direction != Some(CtDirection::Reply),
+                    reply: direction != Some(CtDirection::Original),
+                };
+                state.change(|view| view.connection.template = Some(zone));
             }
             // Labels count where rules read them; the rest decides nothing.
             _ => {}
@@ -194,41 +214,104 @@ impl Evaluation<'_, '_, '_> {
     }
 }
 
-/// `nf_conntrack_in`: at prerouting and output, where nothing was attached before.
-pub(crate) fn track(view: &mut View) {
+impl Evaluation<'_, '_, '_> {
+    /// `nf_conntrack_in`: at prerouting and output, where nothing was attached before.
+    pub(crate) fn track_all(&mut self, open: Vec<Open>) -> Vec<Open> {
+        let mut tracked = Vec::with_capacity(open.len());
+        for mut strand in open {
+            let connection = &strand.view.connection;
+            let waits = connection.tracking == Tracking::None && connection.confirmed;
+            if strand.view.turn == Turn::Second && waits && !connection.seen_reply {
+                // It is known from the first packet; what the answer did to it is to be seen.
+                let answered = self.answered_within(&strand);
+                let set = self.sets.and(strand.set, answered);
+                let mut view = Rc::clone(&strand.view);
+                Rc::make_mut(&mut view).connection.seen_reply = true;
+                track(Rc::make_mut(&mut view));
+                push_open(self.sets, &mut tracked, set, view);
+                strand.set = self.sets.difference(strand.set, answered);
+            }
+            track(Rc::make_mut(&mut strand.view));
+            push_open(self.sets, &mut tracked, strand.set, strand.view);
+        }
+        tracked
+    }
+
+    /// Packets whose answer is one of the same connection: what rules that come before conntrack at
+    /// output make of it.
+    fn answered_within(&mut self, strand: &Open) -> PacketSet {
+        let host = self.host;
+        let view = &strand.view;
+        let connection = view.connection;
+        let at_output = HookPlace::at(NfHook::Output);
+        let hooked = host.ruleset().hooked(view.family, at_output, self.other_order);
+        let before = hooked.iter().take_while(|step| **step != Hooked::Track);
+        let Some(back) = connection.direction_tuple(true) else { return PacketSet::ALL };
+        let (from, to) =
+            ((back.source, back.source_port), (back.destination, back.destination_port));
+        let answer = View::new(view.family, view.protocol, Turn::Answer, from, to);
+        let answer = View { oif: view.iif.or(view.oif), ..answer };
+        let place = std::mem::replace(&mut self.place, at_output);
+        let kept = (
+            std::mem::take(&mut self.accepted),
+            std::mem::take(&mut self.stopped),
+            std::mem::take(&mut self.lost),
+        );
+        let mut open = vec![Open { set: strand.set, view: Rc::new(answer) }];
+        for step in before {
+            open = self.run_step(step, open);
+        }
+        self.place = place;
+        (self.accepted, self.stopped, self.lost) = kept;
+        let mut other = PacketSet::NONE;
+        for Open { set, view } in open {
+            let zone = view.connection.template.unwrap_or(Zone::DEFAULT);
+            let same = view.connection.tracking == Tracking::None
+                && zone.of(true) == connection.zone.of(true);
+            if !same {
+                other = self.sets.or(other, set);
+            }
+        }
+        // Those whose answer is stopped there do not get here.
+        self.sets.not(other)
+    }
+}
+
+/// What conntrack makes of a packet that has not met it.
+fn track(view: &mut View) {
     let tuple = view.tuple();
     let connection = &mut view.connection;
     if connection.tracking != Tracking::None {
         return;
     }
+    let zone = connection.template.take().unwrap_or(Zone::DEFAULT);
     if matches!(view.turn, Turn::Solicitation | Turn::Advertisement) {
         // `nf_conntrack_icmpv6_error`: neighbour discovery is not tracked.
         connection.tracking = Tracking::Untracked;
         return;
     }
-    if connection.original.is_some() && connection.confirmed {
-        let reply = matches!(view.turn, Turn::Answer | Turn::Refusal);
+    let reply = matches!(view.turn, Turn::Answer | Turn::Refusal);
+    let is_known = connection.original.is_some() && connection.confirmed;
+    if is_known && connection.zone.of(reply) == zone.of(reply) {
+        let is_ack = view.protocol == TCP && view.turn == Turn::Second;
+        if is_ack && !connection.seen_reply {
+            // An ACK without a SYN-ACK before is invalid (`tcp_conntracks`).
+            return;
+        }
         connection.tracking = Tracking::Established;
         connection.reply = reply;
-        if reply {
-            connection.seen_reply = true;
-        } else if view.protocol == TCP && connection.seen_reply {
-            connection.assured = true;
-        }
+        connection.seen_reply |= reply;
+        connection.assured |= is_ack;
         return;
     }
-    let zone = connection.zone;
-    match view.turn {
-        // `tcp_new`: a SYN-ACK does not begin a connection, nor does a reset.
-        Turn::Answer | Turn::Refusal if view.protocol == TCP => {}
-        _ => {
-            *connection = Connection {
-                tracking: Tracking::New,
-                original: Some(tuple),
-                zone,
-                ..Connection::UNSEEN
-            };
-        }
+    // `tcp_new`: a SYN-ACK does not begin a connection, nor does a reset.
+    if !(reply && view.protocol == TCP) {
+        *connection = Connection {
+            tracking: Tracking::New,
+            original: Some(tuple),
+            zone,
+            ..Connection::UNSEEN
+        };
     }
 }
 

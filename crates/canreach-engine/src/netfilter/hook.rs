@@ -11,7 +11,7 @@ use canreach_snapshot::{Family, Ifindex, NfHook};
 use crate::host::Host;
 use crate::host::ruleset::Hooked;
 use crate::netfilter::chain::{Evaluation, Removed};
-use crate::netfilter::conntrack::{confirm, track};
+use crate::netfilter::conntrack::confirm;
 use crate::netfilter::unknown::{Cause, Sameness, Unknowns};
 use crate::netfilter::view::View;
 use crate::packet::diagram::{Diagram, FixedMap};
@@ -203,9 +203,9 @@ impl Evaluation<'_, '_, '_> {
     }
 
     /// One of the things registered at the hook.
-    fn run_step(&mut self, step: &Hooked, open: Vec<Open>) -> Vec<Open> {
+    pub(crate) fn run_step(&mut self, step: &Hooked, open: Vec<Open>) -> Vec<Open> {
         match step {
-            Hooked::Track => self.each(open, track),
+            Hooked::Track => self.track_all(open),
             Hooked::Confirm => self.each(open, confirm),
             Hooked::Translate { source } => self.translate_all(*source, open),
             Hooked::Chain { chain, kind, policy } => {

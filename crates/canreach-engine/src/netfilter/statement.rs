@@ -59,7 +59,7 @@ impl<'a> Evaluation<'_, '_, 'a> {
                 self.payload_set(at, *sreg, *base, (*offset, *len), state, sink);
             }
             Expr::Notrack => {
-                if state.view.connection.tracking == Tracking::None {
+                if state.view.connection.is_unseen() {
                     state.change(|view| view.connection.tracking = Tracking::Untracked);
                 }
                 sink.go_on(state);

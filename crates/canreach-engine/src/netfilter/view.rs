@@ -198,7 +198,9 @@ pub(crate) struct Connection {
     /// The packet goes from the server to the client.
     pub(crate) reply: bool,
     pub(crate) mark: u32,
-    pub(crate) zone: u16,
+    pub(crate) zone: Zone,
+    /// The zone that a rule gave this packet before conntrack has seen it (a template's).
+    pub(crate) template: Option<Zone>,
     /// Both sides have sent (`IPS_SEEN_REPLY`).
     pub(crate) seen_reply: bool,
     /// It is in the table (`IPS_CONFIRMED`).
@@ -215,6 +217,23 @@ pub(crate) struct Connection {
     pub(crate) destination_done: bool,
     /// `IPS_SRC_NAT_DONE`.
     pub(crate) source_done: bool,
+}
+
+/// A zone of conntrack, and the directions it is for (`struct nf_conntrack_zone`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Zone {
+    pub(crate) id: u16,
+    pub(crate) original: bool,
+    pub(crate) reply: bool,
+}
+
+impl Zone {
+    pub(crate) const DEFAULT: Self = Self { id: 0, original: true, reply: true };
+
+    /// `nf_ct_zone_id`: of a direction it is not for, the default.
+    pub(crate) const fn of(self, reply: bool) -> u16 {
+        if (reply && self.reply) || (!reply && self.original) { self.id } else { 0 }
+    }
 }
 
 /// Addresses and ports of one direction.
@@ -243,7 +262,7 @@ impl Connection {
     /// The mark of a template (`ct zone set`) does not last.
     pub(crate) const fn detached(self) -> Self {
         if self.confirmed && self.original.is_some() {
-            Self { tracking: Tracking::None, ..self }
+            Self { tracking: Tracking::None, template: None, ..self }
         } else {
             // Not tracked: the next packet is the first that conntrack sees.
             Self::UNSEEN
@@ -267,7 +286,8 @@ impl Connection {
         tracking: Tracking::None,
         reply: false,
         mark: 0,
-        zone: 0,
+        zone: Zone::DEFAULT,
+        template: None,
         seen_reply: false,
         confirmed: false,
         assured: false,

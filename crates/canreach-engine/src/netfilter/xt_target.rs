@@ -16,11 +16,15 @@ use crate::netfilter::chain::{Decision, Evaluation, RuleResult, State};
 use crate::netfilter::expr::{At, Sink, rejection};
 use crate::netfilter::header::TCP;
 use crate::netfilter::nat::{Addresses, Request};
-use crate::netfilter::view::{Part, Tracking};
+use crate::netfilter::view::{Part, Tracking, Zone};
 use crate::{DropReason, UnknownReason};
 
-/// `NF_CT_ZONE_*` of a CT target.
-const ZONE_OF_MARK: u16 = 16;
+/// `XT_CT_ZONE_*` of a CT target.
+mod zone {
+    pub(super) const ORIGINAL_ONLY: u16 = 4;
+    pub(super) const REPLY_ONLY: u16 = 8;
+    pub(super) const OF_MARK: u16 = 16;
+}
 
 impl<'a> Evaluation<'_, '_, 'a> {
     /// A match or target inside nftables.
@@ -243,22 +247,21 @@ impl<'a> Evaluation<'_, '_, 'a> {
     }
 
     /// `xt_ct_target`: only what has no connection yet.
-    fn xt_ct(notrack: bool, (zone, flags): (u16, u16), mut state: State, sink: &mut Sink<'_>) {
-        if state.view.connection.tracking != Tracking::None {
+    fn xt_ct(notrack: bool, (id, flags): (u16, u16), mut state: State, sink: &mut Sink<'_>) {
+        if !state.view.connection.is_unseen() {
             return sink.go_on(state);
         }
         if notrack {
             state.change(|view| view.connection.tracking = Tracking::Untracked);
             return sink.go_on(state);
         }
-        let zone = match flags {
-            0 => zone,
-            ZONE_OF_MARK => state.view.mark as u16,
-            _ => return sink.decide(state, Decision::Lost(UnknownReason::NotModelled)),
+        let id = if flags & zone::OF_MARK != 0 { state.view.mark as u16 } else { id };
+        let zone = Zone {
+            id,
+            original: flags & zone::REPLY_ONLY == 0,
+            reply: flags & zone::ORIGINAL_ONLY == 0,
         };
-        if zone != state.view.connection.zone {
-            state.change(|view| view.connection.zone = zone);
-        }
+        state.change(|view| view.connection.template = Some(zone));
         sink.go_on(state);
     }
 

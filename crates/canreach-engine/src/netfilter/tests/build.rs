@@ -118,6 +118,16 @@ fn rule(words: &[&str]) -> Vec<Expr> {
                 exprs.push(mask_with(&number(next()).to_le_bytes()));
                 exprs.push(cmp(CmpOp::Neq, &[0; 4]));
             }
+            "status" => {
+                exprs.push(Expr::Ct { dreg: REGISTER, key: CtKey::Status, direction: None });
+                exprs.push(mask_with(&number(next()).to_le_bytes()));
+                exprs.push(cmp(CmpOp::Neq, &[0; 4]));
+            }
+            "zone" => {
+                let value = Bytes::from(&number(next()).to_le_bytes()[..2]);
+                exprs.push(Expr::Immediate { dreg: REGISTER, value });
+                exprs.push(Expr::CtSet { sreg: REGISTER, key: CtKey::Zone, direction: None });
+            }
             "notrack" => exprs.push(Expr::Notrack),
             "limit" => exprs.push(Expr::Limit {
                 rate: 1,

@@ -268,3 +268,54 @@ fn equal_priorities_of_two_tables() {
     assert_eq!(seen.stopped(), "11.0.0.0/8");
     assert!(seen.reasons().is_empty());
 }
+
+/// The SYN, up to where it is delivered, then what comes after it: the SYN-ACK at output, the ACK at
+/// prerouting and input.
+fn conversation(text: &str, turn: Turn) -> Seen {
+    let bench = Bench::new(text, Vec::new());
+    let first = bench.run(Bench::syn(), &[NfHook::Prerouting, NfHook::Input]);
+    let connection = first.result.passed[0].view.connection.detached();
+    let syn = Bench::syn();
+    let (from, to) = ((syn.source, syn.source_port), (syn.destination, syn.destination_port));
+    let (from, to) = if turn == Turn::Answer { (to, from) } else { (from, to) };
+    let iif = syn.iif.filter(|_| turn == Turn::Second);
+    let oif = syn.iif.filter(|_| turn == Turn::Answer);
+    let view = View { connection, iif, oif, ..View::new(Family::Ipv4, 6, turn, from, to) };
+    let hooks: &[NfHook] = match turn {
+        Turn::Answer => &[NfHook::Output],
+        _ => &[NfHook::Prerouting, NfHook::Input],
+    };
+    bench.run(view, hooks)
+}
+
+#[test]
+fn what_conntrack_says_of_the_second_packet() {
+    let rules = "chain raw output -300 accept \n RAW
+        chain in input 0 drop \n ct 8 accept \n ct 2 status 2 status 4 status 8 accept";
+    for (raw, passed) in [
+        ("counter", "0.0.0.0/0"),
+        // Its answer was not seen: it is invalid.
+        ("daddr 10.0.0.0/8 notrack \n !daddr 11.0.0.0/8 accept \n zone 5", NOT_10_NOT_11),
+    ] {
+        let mut seen = conversation(&rules.replace("RAW", raw), Turn::Second);
+        assert_eq!(seen.passed(), passed, "{raw}");
+    }
+}
+
+/// All but 10.0.0.0/7.
+const NOT_10_NOT_11: &str =
+    "0.0.0.0/5, 8.0.0.0/7, 12.0.0.0/6, 16.0.0.0/4, 32.0.0.0/3, 64.0.0.0/2, 128.0.0.0/1";
+
+#[test]
+fn answers_are_of_their_zone() {
+    let pre = "chain raw prerouting -300 accept \n zone 5 \n zone 6 \n notrack";
+    let out = "chain out output 0 drop \n ct 2 accept";
+    let mut seen = conversation(&format!("{pre} \n {out}"), Turn::Answer);
+    assert_eq!(seen.passed(), "");
+    let raw = "chain raw2 output -300 accept \n daddr 10.0.0.0/8 zone 5 \n zone 6";
+    let mut seen = conversation(&format!("{pre} \n {raw} \n {out}"), Turn::Answer);
+    assert_eq!(seen.passed(), "10.0.0.0/8");
+    let input = "chain in input 0 drop \n ct 8 accept \n ct 2 accept";
+    let mut seen = conversation(&format!("{pre} \n {raw} \n {input}"), Turn::Second);
+    assert_eq!(seen.passed(), "10.0.0.0/8");
+}
