@@ -83,7 +83,10 @@ impl Evaluation<'_, '_, '_> {
                 continue;
             }
             let state = State { set: here, ..state.clone() };
+            // The second packet finds the request, which is no full socket yet.
+            let is_request = view.turn == Turn::Second && view.socket.is_none();
             let value = match sockets {
+                Some(_) if is_request && key != SocketKey::Transparent => Value::Missing,
                 None => Value::Missing,
                 Some(sockets) => self.socket_value(&sockets, key),
             };
@@ -134,9 +137,11 @@ impl Evaluation<'_, '_, '_> {
             let sockets: Vec<_> =
                 sockets.iter().flatten().filter_map(|index| all.get(index.0)).collect();
             let wants_transparent = flags & TRANSPARENT != 0;
+            // The second packet finds the request, which listens nowhere (`sk_fullsock`).
+            let is_request = view.turn == Turn::Second && view.socket.is_none();
             let unread = wants_transparent && sockets.iter().any(|s| s.transparent.is_none());
             let holds = |socket: &&canreach_snapshot::Socket| {
-                let wildcard = flags & NOWILDCARD == 0 && socket.is_wildcard();
+                let wildcard = flags & NOWILDCARD == 0 && socket.is_wildcard() && !is_request;
                 let transparent = !wants_transparent || socket.transparent == Some(true);
                 !wildcard && transparent
             };

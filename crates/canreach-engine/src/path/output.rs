@@ -5,6 +5,8 @@
 //! *Reads:* rules, BPF attachments, the gaps about them.
 //! *Not modelled:* XFRM policies.
 
+use std::collections::BTreeMap;
+
 use canreach_snapshot::{AttachPoint, CgroupId, Family, Ifindex, LinkKind, NfFamily, NfHook};
 
 use crate::host::Host;
@@ -81,6 +83,29 @@ pub(crate) fn leave_by(
     walk_hook(host, sets, (Stage::Output, HookPlace::at(hook)), strands, &mut unheard)
 }
 
+/// Sends an answer through the egress hook of the link it leaves by.
+pub(crate) fn leave_links(
+    host: &Host<'_>,
+    sets: &mut Sets,
+    strands: Vec<Strand>,
+    silence: TheySee,
+) -> Vec<Partition> {
+    let mut unheard = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, Some(silence))];
+    let mut by_link: BTreeMap<Ifindex, Vec<Strand>> = BTreeMap::new();
+    for strand in strands {
+        if let Some(link) = strand.view.oif {
+            by_link.entry(link).or_default().push(strand);
+        }
+    }
+    let mut partitions = Vec::new();
+    for (link, strands) in by_link {
+        let place = HookPlace { hook: NfHook::Egress, link: Some(link) };
+        let walked = walk_hook(host, sets, (Stage::Output, place), strands, &mut unheard);
+        partitions.push(walked.partition);
+    }
+    partitions
+}
+
 /// Sends a message of the kernel itself through both hooks on its way out.
 pub(crate) fn leave(
     host: &Host<'_>,
@@ -90,7 +115,9 @@ pub(crate) fn leave(
 ) -> Vec<Partition> {
     let output = leave_by(host, sets, (NfHook::Output, strands), silence);
     let last = leave_by(host, sets, (NfHook::Postrouting, output.strands), silence);
-    vec![output.partition, last.partition]
+    let mut partitions = vec![output.partition, last.partition];
+    partitions.extend(leave_links(host, sets, last.strands, silence));
+    partitions
 }
 
 /// Programs that see a client's connect(2) before anything else, and may change where it goes.

@@ -26,7 +26,7 @@ use crate::packet::packet_set::PacketSet;
 use crate::path::appearance::{Message, Reply, refusing, replying, strand};
 use crate::path::hook::{Seen, gap_doubts, has_rules, merge};
 use crate::path::ipv6_source::sources_by_destination;
-use crate::path::output::{Sender, leave, leave_by, output};
+use crate::path::output::{Sender, leave, leave_by, leave_links, output};
 use crate::path::rejection::icmp_number;
 use crate::path::sets::Sets;
 use crate::path::socket_gate::mapped_sources;
@@ -458,6 +458,7 @@ pub(crate) fn reply(
         }
         let walked = leave_by(host, sets, (NfHook::Postrouting, onward), asked.silence());
         ruled.push(walked.partition);
+        ruled.extend(leave_links(host, sets, walked.strands, asked.silence()));
     }
     let mut anew = PacketSet::NONE;
     for (set, _) in &again {

@@ -103,7 +103,6 @@ impl Walk<'_> {
             MatchKind::Cgroup { .. }
             | MatchKind::Ecn { .. }
             | MatchKind::Realm { .. }
-            | MatchKind::String { .. }
             | MatchKind::Connbytes { .. }
             | MatchKind::Connlabel { .. } => detail(NotModelled),
         }
