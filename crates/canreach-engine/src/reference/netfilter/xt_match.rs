@@ -105,6 +105,8 @@ impl Walk<'_> {
             | MatchKind::Realm { .. }
             | MatchKind::Connbytes { .. }
             | MatchKind::Connlabel { .. } => detail(NotModelled),
+            // Where the pattern could stand, only the sender decides what stands there.
+            MatchKind::String { .. } => detail(PacketDetails),
         }
     }
 
