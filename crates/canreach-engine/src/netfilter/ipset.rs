@@ -5,8 +5,10 @@
 //! Left out: counters that are asked about, exceptions that are asked for, hardware addresses of packets
 //! together with addresses.
 
+use std::net::IpAddr;
+
 use canreach_snapshot::address::address_value;
-use canreach_snapshot::xt::SetReference;
+use canreach_snapshot::xt::{MaskedAddress, SetReference};
 use canreach_snapshot::{Family, Ipset, IpsetEntry, Prefix};
 
 use crate::netfilter::chain::Evaluation;
@@ -15,6 +17,7 @@ use crate::netfilter::sweep::{Piece, partition};
 use crate::netfilter::unknown::{Cause, Sameness, Unknowns};
 use crate::netfilter::view::{Part, View};
 use crate::netfilter::xt_match::truth;
+use crate::packet::field::Field;
 use crate::packet::packet_set::PacketSet;
 use crate::{NfSubject, UnknownReason};
 
@@ -111,6 +114,9 @@ impl Evaluation<'_, '_, '_> {
         if dimensions.contains(&"port") && !matches!(view.protocol, TCP | UDP) {
             return PacketSet::NONE;
         }
+        if let Some(mask) = set.bitmask {
+            return self.masked_entries(subject, view, (set, mask), (dimensions, sides));
+        }
         let mut order: Vec<&IpsetEntry> = set.entries.iter().collect();
         if order.iter().any(|entry| entry.nomatch) {
             let length = |prefix: Option<Prefix>| prefix.map_or(0, |prefix| prefix.length());
@@ -144,6 +150,51 @@ impl Evaluation<'_, '_, '_> {
         }
     }
 
+    /// Of a set with a bitmask: addresses are put under it before they are looked up.
+    fn masked_entries(
+        &mut self,
+        subject: NfSubject,
+        view: &View,
+        (set, mask): (&Ipset, IpAddr),
+        (dimensions, sides): (&[&str], &[bool]),
+    ) -> PacketSet {
+        let ranges = set.entries.iter().any(|entry| entry.nomatch || entry.network_to.is_some());
+        if ranges {
+            return self.of_ipset(subject, set.index, UnknownReason::NotModelled);
+        }
+        let mut union = PacketSet::NONE;
+        for entry in &set.entries {
+            let (mut piece, mut holds) = (Piece::default(), true);
+            let mut matching = PacketSet::ALL;
+            let mut addresses = 0;
+            for (dimension, source) in dimensions.iter().zip(sides) {
+                if matches!(*dimension, "ip" | "net") {
+                    addresses += 1;
+                    let network = if addresses == 1 { entry.network } else { entry.second };
+                    let part = if *source { view.source } else { view.destination };
+                    let Some(masked) = network.and_then(|network| under(network, mask)) else {
+                        return self.of_ipset(subject, set.index, UnknownReason::NotModelled);
+                    };
+                    let within = self.part_masked(subject, part, masked);
+                    matching = self.sets.and(matching, within);
+                    continue;
+                }
+                let place = (*dimension, *source, false);
+                if self.dimension(view, (set, entry), place, &mut piece, &mut holds) != Some(true) {
+                    return self.of_ipset(subject, set.index, UnknownReason::NotModelled);
+                }
+            }
+            if let Some(ports) = piece.port {
+                let ports = self.sets.ranges(Field::SourcePort, &[ports]);
+                matching = self.sets.and(matching, ports);
+            }
+            if holds {
+                union = self.sets.or(union, matching);
+            }
+        }
+        union
+    }
+
     /// One field of an entry: narrows what the entry holds for. `None` or `false` where that cannot be
     /// said.
     fn dimension(
@@ -156,8 +207,11 @@ impl Evaluation<'_, '_, '_> {
     ) -> Option<bool> {
         match dimension {
             "ip" | "net" => {
-                let range =
-                    if first { first_range(set, entry) } else { entry.second.map(Prefix::range) };
+                let range = if first {
+                    first_range(set, entry)
+                } else {
+                    entry.second.map(|second| cut(set, second).range())
+                };
                 let part = if source { view.source } else { view.destination };
                 range.map(|range| narrow(part, range, piece, holds, true))
             }
@@ -170,7 +224,7 @@ impl Evaluation<'_, '_, '_> {
                 })
             }
             "mark" => entry.mark.map(|mark| {
-                *holds &= mark == view.mark;
+                *holds &= mark == view.mark & set.markmask.unwrap_or(u32::MAX);
                 true
             }),
             "iface" => entry.iface.as_ref().map(|(name, physical)| {
@@ -181,9 +235,12 @@ impl Evaluation<'_, '_, '_> {
                     (false, true) => view.physical_oif,
                 };
                 let link = link.and_then(|link| self.host.link(link));
-                *holds &= link.is_some_and(|link| match name.strip_suffix('+') {
-                    Some(prefix) => link.name.starts_with(prefix),
-                    None => link.name == *name,
+                *holds &= link.is_some_and(|link| {
+                    if entry.iface_wildcard {
+                        link.name.starts_with(name)
+                    } else {
+                        link.name == *name
+                    }
                 });
                 true
             }),
@@ -227,14 +284,28 @@ fn first_range(set: &Ipset, entry: &IpsetEntry) -> Option<(u128, u128)> {
     if let Some(last) = entry.network_to {
         return Some((network.range().0, address_value(last)));
     }
-    let bits = match network.family() {
-        Family::Ipv4 => 32,
-        Family::Ipv6 => 128,
-    };
-    // `hash:ip` with a netmask keeps the first address of each network.
-    let cut = set.netmask.filter(|mask| network.length() == bits && *mask < bits);
-    let whole = cut.and_then(|length| Prefix::new(network.address(), length));
-    Some(whole.map_or(network, |prefix| prefix.network()).range())
+    Some(cut(set, network).range())
+}
+
+/// With a netmask, sets keep the first address of each network.
+fn cut(set: &Ipset, network: Prefix) -> Prefix {
+    let length = set.netmask.filter(|mask| *mask < network.length());
+    let whole = length.and_then(|length| Prefix::new(network.address(), length));
+    whole.map_or(network, |prefix| prefix.network())
+}
+
+/// A network of a set with a bitmask.
+fn under(network: Prefix, mask: IpAddr) -> Option<MaskedAddress> {
+    let family = network.family();
+    if Family::of(mask) != family {
+        return None;
+    }
+    let bits = u32::from(family.bits());
+    let hosts = bits.checked_sub(u32::from(network.length()))?;
+    let prefix = u128::MAX.checked_shl(hosts).unwrap_or(0);
+    let mask = address_value(mask) & prefix;
+    let address = address_value(network.address()) & mask;
+    Some(MaskedAddress { address: family.address(address), mask: family.address(mask) })
 }
 
 /// Narrows a piece to packets whose part lies in a range; `false` where that cannot be said.
@@ -252,4 +323,24 @@ fn narrow(
         Part::Chosen(_) => return false,
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_under_a_bitmask() {
+        let of = |network: &str, mask: &str| {
+            let network: Prefix = network.parse().expect(network);
+            let masked = under(network, mask.parse().expect(mask))?;
+            Some((masked.address.to_string(), masked.mask.to_string()))
+        };
+        let text = |address: &str, mask: &str| Some((address.to_owned(), mask.to_owned()));
+        assert_eq!(of("10.0.0.5/32", "255.0.0.255"), text("10.0.0.5", "255.0.0.255"));
+        assert_eq!(of("10.0.0.0/8", "255.0.0.255"), text("10.0.0.0", "255.0.0.0"));
+        assert_eq!(of("0.0.0.0/0", "255.0.0.255"), text("0.0.0.0", "0.0.0.0"));
+        assert_eq!(of("fd00::5/128", "ffff::ff"), text("fd00::5", "ffff::ff"));
+        assert_eq!(of("fd00::5/128", "255.0.0.0"), None);
+    }
 }

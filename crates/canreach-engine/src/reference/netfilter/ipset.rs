@@ -2,7 +2,7 @@
 //!
 //! Mirrors `ip_set_test` and the `kadt` functions of net/netfilter/ipset. A set is taken with what it
 //! holds in the snapshot; once the exchange has changed it, what it holds cannot be told. Left out:
-//! counters that a rule compares, `markmask`, ports of bridges.
+//! counters that a rule compares, ports of bridges.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,12 @@ const MAX_DEPTH: u8 = 4;
 impl<'a> Walk<'a> {
     /// `set_match_v4`: whether the packet is in the set a rule names.
     pub(super) fn in_ipset(&self, reference: &SetReference, skb: &Skb, place: &Place) -> Tri {
+        let asks_more = SetReference::MATCH_COUNTERS | SetReference::RETURN_NOMATCH;
         let found = match self.ipset(reference) {
+            Some(set) if reference.flags & asks_more != 0 => {
+                let content = format!("ipset {} flags {}", set.name, reference.flags);
+                Tri::Maybe(UnknownReason::NotModelled, Some(content))
+            }
             Some(set) => self.ip_set_test(set, &reference.source, skb, place, 0),
             None => Tri::Maybe(UnknownReason::Unread, Some(format!("ipset {}", reference.index))),
         };
@@ -122,7 +127,10 @@ impl<'a> Walk<'a> {
                         Tri::Maybe(UnknownReason::PacketDetails, Some(content))
                     }
                 },
-                "mark" => Tri::of(entry.mark.unwrap_or(0) == skb.mark),
+                "mark" => {
+                    let kept = skb.mark & set.markmask.unwrap_or(u32::MAX);
+                    Tri::of(entry.mark.unwrap_or(0) == kept)
+                }
                 "iface" => {
                     self.is_interface(entry, if from_source { place.iif } else { place.oif })
                 }
@@ -143,6 +151,9 @@ impl<'a> Walk<'a> {
                 let content = format!("comes by port {wanted}");
                 Tri::Maybe(UnknownReason::NotModelled, Some(content))
             }
+            Some((wanted, false)) if entry.iface_wildcard => {
+                Tri::of(name.is_some_and(|name| name.starts_with(wanted)))
+            }
             Some((wanted, false)) => Tri::of(name == Some(wanted.as_str())),
         }
     }
@@ -154,13 +165,28 @@ fn is_within(set: &Ipset, address: IpAddr, of: Option<Prefix>, to: Option<IpAddr
         let prefix = set.netmask.and_then(|length| Prefix::new(address, length));
         prefix.map_or(address, |prefix| prefix.network().address())
     };
-    let address = cut(address);
+    let address = match set.bitmask {
+        Some(mask) => match masked(address, mask) {
+            Some(address) => address,
+            None => return false,
+        },
+        None => cut(address),
+    };
     let same_family = of.family() == Family::of(address);
     same_family
         && match to {
             Some(to) => (of.address()..=to).contains(&address),
             None => of.contains(address),
         }
+}
+
+/// The bits of an address that a bitmask keeps.
+fn masked(address: IpAddr, mask: IpAddr) -> Option<IpAddr> {
+    match (address, mask) {
+        (IpAddr::V4(address), IpAddr::V4(mask)) => Some(IpAddr::V4(address & mask)),
+        (IpAddr::V6(address), IpAddr::V6(mask)) => Some(IpAddr::V6(address & mask)),
+        (_, _) => None,
+    }
 }
 
 /// `ip_set_get_ip4_port`. A bitmap of ports does not tell TCP from UDP.
