@@ -154,6 +154,7 @@ pub fn compare(
         raw: matches!(probe.client, Client::Peer { raw: true, .. }),
         shared: topology.wiring.is_shared(probe.to.ip()),
         unnumbered: netns.links.iter().any(|link| !is_numbered(netns, link)),
+        by_some_port: is_bridge(netns, &packet),
     };
     let mut mismatches = Vec::new();
     match &engine {
@@ -267,6 +268,8 @@ struct Happened<'a> {
     shared: bool,
     /// Some link has no IPv4 address of its own that it could send from.
     unnumbered: bool,
+    /// The question names a bridge, and not the port that the packet comes in by.
+    by_some_port: bool,
 }
 
 impl Happened<'_> {
@@ -336,6 +339,8 @@ impl Happened<'_> {
         let udp = self.packet.proto == Proto::Udp;
         let ipv4 = self.packet.family() == Family::Ipv4;
         match reason {
+            // The ports of a bridge may have chains of their own.
+            UnknownReason::NotModelled => self.by_some_port,
             // An answer that leaves by another link never comes back to the sender here.
             UnknownReason::ReplyElsewhere => !self.got_through(),
             // Addresses of which link the kernel asks first is not shown; it may be the right one.
@@ -356,7 +361,6 @@ impl Happened<'_> {
             | UnknownReason::OtherNamespace
             | UnknownReason::HookOrder => true,
             UnknownReason::NeedsRoot
-            | UnknownReason::NotModelled
             | UnknownReason::OpaqueProgram
             | UnknownReason::ChangedWhileReading
             | UnknownReason::Unread
@@ -378,6 +382,11 @@ const fn is_stopped_late(reason: DropReason) -> bool {
             | DropReason::FwReject
             | DropReason::NatFailed
     )
+}
+
+fn is_bridge(netns: &Netns, packet: &Packet) -> bool {
+    let Arrival::Link(ifindex) = packet.arrival else { return false };
+    netns.link(ifindex).is_some_and(|link| link.kind == LinkKind::Bridge)
 }
 
 /// A frame that the lab wrote itself was resolved by nobody, so an unreachable neighbour looks like

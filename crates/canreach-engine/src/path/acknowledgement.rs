@@ -39,6 +39,7 @@ pub(super) fn acknowledgement(
             let view = second(first, answered);
             let link = Some(asked.routed_link.ifindex);
             let places = [
+                (Stage::Ingress, NfHook::Ingress, (Some(via), None)),
                 (Stage::Prerouting, NfHook::Prerouting, (link, None)),
                 (Stage::Input, NfHook::Input, (link, None)),
             ];
@@ -55,9 +56,11 @@ pub(super) fn acknowledgement(
 }
 
 /// The hooks that a packet of this machine to itself passes.
-pub(super) const ROUND_TRIP: [Place; 4] = [
+pub(super) const ROUND_TRIP: [Place; 6] = [
     (Stage::Output, NfHook::Output, (None, LOOPBACK)),
     (Stage::Output, NfHook::Postrouting, (None, LOOPBACK)),
+    (Stage::Output, NfHook::Egress, (None, LOOPBACK)),
+    (Stage::Ingress, NfHook::Ingress, (LOOPBACK, None)),
     (Stage::Prerouting, NfHook::Prerouting, (LOOPBACK, None)),
     (Stage::Input, NfHook::Input, (LOOPBACK, None)),
 ];
@@ -79,12 +82,26 @@ pub(super) fn walk_hooks(
     let mut partitions = Vec::new();
     for (stage, hook, links) in places {
         let strands_here = between(strands, *links);
-        let place = (*stage, HookPlace::at(*hook));
+        let place = (*stage, place_of(*hook, *links));
         let walked = walk_hook(host, sets, place, strands_here, &mut unheard);
         partitions.push(walked.partition);
         strands = walked.strands;
     }
     partitions
+}
+
+/// Ingress and egress are hooks of a link, the others of all.
+pub(super) fn place_of(hook: NfHook, (iif, oif): (Option<Ifindex>, Option<Ifindex>)) -> HookPlace {
+    let link = match hook {
+        NfHook::Ingress => iif,
+        NfHook::Egress => oif,
+        NfHook::Prerouting
+        | NfHook::Input
+        | NfHook::Forward
+        | NfHook::Output
+        | NfHook::Postrouting => None,
+    };
+    HookPlace { hook, link }
 }
 
 impl Branch {

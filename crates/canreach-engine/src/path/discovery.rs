@@ -14,9 +14,10 @@ use canreach_snapshot::address::address_value;
 
 use crate::Stage;
 use crate::host::Host;
-use crate::netfilter::hook::{HookPlace, NfStop, Strand};
+use crate::netfilter::hook::{NfStop, Strand};
 use crate::netfilter::view::{PacketType, Part, Turn, View};
 use crate::packet::packet_set::PacketSet;
+use crate::path::acknowledgement::place_of;
 use crate::path::appearance::strand;
 use crate::path::hook::{has_rules, walk_hook};
 use crate::path::link::seen_unresolved;
@@ -61,12 +62,12 @@ pub(super) fn discovery(
     let mut unresolved = |_: &mut Sets, _: &Strand, _: &NfStop| seen.clone();
     let mut partitions = Vec::new();
     let ways = [
-        (questions, [NfHook::Prerouting, NfHook::Input]),
-        (answers, [NfHook::Output, NfHook::Postrouting]),
+        (questions, [NfHook::Ingress, NfHook::Prerouting, NfHook::Input]),
+        (answers, [NfHook::Output, NfHook::Postrouting, NfHook::Egress]),
     ];
     for (mut strands, hooks) in ways {
         for hook in hooks {
-            let place = (Stage::Link, HookPlace::at(hook));
+            let place = (Stage::Link, place_of(hook, (link, link)));
             let walked = walk_hook(host, sets, place, strands, &mut unresolved);
             partitions.push(walked.partition);
             strands = walked.strands;

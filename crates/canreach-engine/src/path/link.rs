@@ -9,9 +9,11 @@
 use std::net::IpAddr;
 
 use canreach_snapshot::address::address_value;
+use canreach_snapshot::nft::expr::{MetaKey, NfVerdict, PayloadBase};
+use canreach_snapshot::nft::{Expr, Rule, Ruleset};
 use canreach_snapshot::{
-    Address, Family, GapSubject, Ifindex, Link, LinkFlags, LinkSysctl, NfFamily, Prefix, Proto,
-    RouteType, Scope,
+    Address, ChainPolicy, Family, GapSubject, Ifindex, Link, LinkFlags, LinkSysctl, NfFamily,
+    Prefix, Proto, RouteType, Scope,
 };
 
 use crate::AddressSet;
@@ -25,7 +27,7 @@ use crate::path::reply::{AnswerKey, flows, is_source, link_local_sources};
 use crate::path::route_input::{Origin, RouteInput, is_broadcast_of, route_input};
 use crate::path::sets::Sets;
 use crate::path::stage::{Asked, Finding, Partition};
-use crate::{Doubt, DoubtEffect, DropReason, Stage, Subject, TheySee, UnknownReason};
+use crate::{Doubt, DoubtEffect, DropReason, NfSubject, Stage, Subject, TheySee, UnknownReason};
 
 /// What the link stage found, and who resolves the address in vain.
 #[derive(Debug, Clone)]
@@ -191,7 +193,7 @@ fn arp(
     let (neighbors, strangers) = askers(sets, asked.family, around);
     let router = router_in(host, around);
     let asking = if router.is_some() { sets.or(neighbors, strangers) } else { neighbors };
-    found.partition.extend(arp_rules(host, asking));
+    found.partition.extend(arp_rules(host, asked.link, asking));
     // ARP is routed without ports, and as what came in by the link itself, not by its VRF.
     let asked = &Asked { routed_link: asked.link, ..*asked };
     let packet = Origin { source: Term::AnySource, has_ports: false };
@@ -400,22 +402,52 @@ fn proxies(host: &Host<'_>, asked: &Asked<'_>) -> bool {
     by_entry || host.link_sysctl(LinkSysctl::ProxyArp, asked.link).is_set()
 }
 
-/// Rules that see ARP.
-fn arp_rules(host: &Host<'_>, asking: PacketSet) -> Partition {
+/// Rules that see ARP: chains of its own family, and those of a link that see every frame.
+fn arp_rules(host: &Host<'_>, link: &Link, asking: PacketSet) -> Partition {
+    let doubt = |subject| Doubt {
+        stage: Stage::Link,
+        reason: UnknownReason::NotModelled,
+        effect: DoubtEffect::MayStop,
+        subject: Some(subject),
+    };
     let chains = host.netns().firewall.chains.iter().enumerate();
-    let doubts: Vec<_> = chains
+    let mut doubts: Vec<_> = chains
         .filter(|(_, chain)| chain.family == NfFamily::Arp && !chain.is_idle())
-        .map(|(index, _)| Doubt {
-            stage: Stage::Link,
-            reason: UnknownReason::NotModelled,
-            effect: DoubtEffect::MayStop,
-            subject: Some(Subject::Chain(index)),
-        })
+        .map(|(index, _)| doubt(Subject::Chain(index)))
         .collect();
+    let ruleset = host.netns().firewall.nft.iter();
+    for (table, chain, in_table, rules, base) in ruleset.flat_map(Ruleset::hooked) {
+        let device = |name: &String| match name.strip_suffix('*') {
+            Some(start) => link.name.starts_with(start),
+            None => *name == link.name,
+        };
+        let here = in_table.family == NfFamily::Netdev && base.devices.iter().any(device);
+        if here && (base.policy == ChainPolicy::Drop || rules.rules.iter().any(may_stop_arp)) {
+            doubts.push(doubt(Subject::Netfilter(NfSubject::NftPolicy { table, chain })));
+        }
+    }
     if doubts.is_empty() {
         return Partition::new();
     }
     vec![(asking, Finding::doubtful(Stage::Link, doubts))]
+}
+
+/// Whether a rule asks for nothing that ARP lacks: IP headers, or a protocol.
+fn may_stop_arp(rule: &Rule) -> bool {
+    let asks_for_ip = |expr: &Expr| match expr {
+        Expr::Payload { base, .. } => *base != PayloadBase::Link,
+        Expr::Meta { key, .. } => {
+            matches!(key, MetaKey::Protocol | MetaKey::L4proto | MetaKey::Nfproto)
+        }
+        _ => false,
+    };
+    let decides = |expr: &Expr| {
+        !matches!(
+            expr,
+            Expr::Verdict(NfVerdict::Accept | NfVerdict::Continue) | Expr::Counter { .. }
+        )
+    };
+    rule.exprs.iter().any(decides) && !rule.exprs.iter().any(asks_for_ip)
 }
 
 /// Who asks for the address: neighbours themselves, and for all others a router.

@@ -19,7 +19,7 @@ use crate::host::policy::Lookup;
 use crate::netfilter::hook::{HookPlace, NfStop, RejectAnswer, Strand};
 use crate::netfilter::view::{PacketType, Part, View};
 use crate::packet::packet_set::PacketSet;
-use crate::path::acknowledgement::{ROUND_TRIP, walk_hooks};
+use crate::path::acknowledgement::{ROUND_TRIP, place_of, walk_hooks};
 use crate::path::appearance::{
     Ends, LOOPBACK, Message, Reply, between, first, refusing, replying, strand,
 };
@@ -157,16 +157,19 @@ fn come_in(
     let mut strands = vec![Strand { view: View { reroute: false, ..strand.view }, ..strand }];
     let stages = [
         (Stage::Output, NfHook::Postrouting, (None, LOOPBACK)),
+        (Stage::Output, NfHook::Egress, (None, LOOPBACK)),
+        (Stage::Ingress, NfHook::Ingress, (LOOPBACK, None)),
         (Stage::Prerouting, NfHook::Prerouting, (LOOPBACK, None)),
         (Stage::Input, NfHook::Input, (LOOPBACK, None)),
     ];
     for (stage, hook, links) in stages {
         let mut meets = |finding| path.partitions.push(vec![(PacketSet::ALL, finding)]);
-        if stage == Stage::Prerouting {
+        if stage == Stage::Ingress {
             meets(loopback_link(host, asked.proto));
             if let Some(link) = host.link(LOOPBACK_IFINDEX) {
                 meets(ingress(host, link));
             }
+        } else if stage == Stage::Prerouting {
             meets(prerouting(host, family));
         } else if stage == Stage::Input {
             meets(input(host, family));
@@ -174,7 +177,7 @@ fn come_in(
         let mut seen = |sets: &mut Sets, strand: &Strand, stop: &NfStop| {
             seen_by_client(host, sets, asked, (strand, stop), stage)
         };
-        let place = (stage, HookPlace::at(hook));
+        let place = (stage, place_of(hook, links));
         let walked = walk_hook(host, sets, place, between(strands, links), &mut seen);
         path.partitions.push(walked.partition);
         strands = walked.strands;
