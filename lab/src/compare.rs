@@ -12,7 +12,7 @@ use canreach_engine::{
     AddressSet, Arrival, DropReason, Fate, Host, Outcome, Packet, Question, SocketIndex, TheySee,
     UnknownReason, answer, reference,
 };
-use canreach_snapshot::{Family, Ifindex, Link, Netns, Port, Proto, Scope};
+use canreach_snapshot::{Family, Ifindex, Link, LinkKind, Netns, Port, Proto, Scope};
 
 use crate::examine::Examined;
 use crate::probe::{Client, Observation, Probe};
