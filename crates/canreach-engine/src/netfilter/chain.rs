@@ -253,8 +253,8 @@ impl<'e, 'h, 'a> Evaluation<'e, 'h, 'a> {
     }
 
     /// For tests of registers.
-    pub(crate) const fn tester(&mut self, subject: NfSubject) -> Tester<'_> {
-        Tester { sets: self.sets, unknowns: self.unknowns, subject }
+    pub(crate) const fn tester(&mut self, subject: NfSubject) -> Tester<'_, 'a> {
+        Tester { host: self.host, sets: self.sets, unknowns: self.unknowns, subject }
     }
 
     /// A base chain: packets that are accepted, and those its policy decides on.

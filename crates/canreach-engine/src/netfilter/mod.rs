@@ -16,6 +16,7 @@ pub(crate) mod ipset;
 pub(crate) mod meta;
 pub(crate) mod nat;
 pub(crate) mod register;
+pub(crate) mod residue;
 pub(crate) mod set;
 pub(crate) mod socket;
 pub(crate) mod statement;
@@ -24,6 +25,7 @@ pub(crate) mod unknown;
 pub(crate) mod view;
 pub(crate) mod xt_match;
 pub(crate) mod xt_target;
+pub(crate) mod xt_u32;
 
 #[cfg(test)]
 mod tests;

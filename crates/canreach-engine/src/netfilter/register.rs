@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use canreach_snapshot::nft::expr::{BitwiseOp, CmpOp, Operand, Register};
 
+use crate::host::Host;
 use crate::netfilter::unknown::{Cause, Sameness, Unknowns};
 use crate::packet::diagram::Diagram;
 use crate::packet::field::Field;
@@ -33,7 +34,8 @@ pub(crate) enum Byte {
 }
 
 impl Byte {
-    const fn and(self, bits: u8) -> Self {
+    /// Some of its bits, the others 0.
+    pub(crate) const fn and(self, bits: u8) -> Self {
         match self {
             Self::Is(value) => Self::Is(value & bits),
             // (v & mask ^ flip) & bits
@@ -228,7 +230,8 @@ fn shifted(source: &[Byte], bits: u32, left: bool) -> Vec<Byte> {
 }
 
 /// What a test of bytes needs.
-pub(crate) struct Tester<'t> {
+pub(crate) struct Tester<'t, 'a> {
+    pub(crate) host: &'t Host<'a>,
     pub(crate) sets: &'t mut Diagram,
     pub(crate) unknowns: &'t mut Unknowns,
     pub(crate) subject: NfSubject,
@@ -247,7 +250,7 @@ enum Run {
     One(Byte),
 }
 
-impl Tester<'_> {
+impl Tester<'_, '_> {
     /// Packets for which bytes compare so to a constant (`memcmp`).
     pub(crate) fn compare(&mut self, bytes: &[Byte], op: CmpOp, value: &[u8]) -> PacketSet {
         let length = bytes.len().min(value.len());
@@ -399,6 +402,9 @@ impl Tester<'_> {
 
     /// Packets whose field has these bits.
     pub(crate) fn masked(&mut self, field: Field, mask: u128, wanted: u128) -> PacketSet {
+        if field == Field::Source {
+            return self.source_masked(mask, wanted);
+        }
         match masked_ranges(self.bits(field), mask, wanted) {
             Some(ranges) => self.ranges(field, &ranges),
             None => self.limit_reached(format!("{field:?} & {mask:x} = {wanted:x}")),

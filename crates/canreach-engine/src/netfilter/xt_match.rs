@@ -17,7 +17,6 @@ use crate::netfilter::chain::Evaluation;
 use crate::netfilter::conntrack::state;
 use crate::netfilter::header::{ICMP, ICMPV6, TCP, UDP};
 use crate::netfilter::meta::packet_type;
-use crate::netfilter::register::masked_ranges;
 use crate::netfilter::unknown::{Cause, Sameness, Unknowns};
 use crate::netfilter::view::{Part, Tracking, View};
 use crate::packet::field::Field;
@@ -65,19 +64,7 @@ impl Evaluation<'_, '_, '_> {
         let (wanted, mask) = (address_value(masked.address), address_value(masked.mask));
         match part {
             Part::Is(value) => truth(value & mask == wanted),
-            Part::Client | Part::Chosen(_) => {
-                match masked_ranges(u32::from(self.sets.family().bits()), mask, wanted) {
-                    Some(ranges) => self.part_within(part, Field::Source, &ranges),
-                    None => {
-                        let what = format!("source & {mask:x} = {wanted:x}");
-                        let reason = UnknownReason::LimitReached;
-                        let cause = Cause { reason, subject: Some(subject) };
-                        let same = Sameness::Machine(what);
-                        let variable = self.unknowns.same(same, cause, 0, 1);
-                        Unknowns::happens(self.sets, variable)
-                    }
-                }
-            }
+            Part::Client | Part::Chosen(_) => self.tester(subject).source_masked(mask, wanted),
         }
     }
 
@@ -576,7 +563,10 @@ impl Evaluation<'_, '_, '_> {
                 None => UnknownReason::NotModelled,
             },
             MatchKind::Bpf { .. } => UnknownReason::OpaqueProgram,
-            MatchKind::U32 { .. } => UnknownReason::PacketDetails,
+            MatchKind::U32 { raw } => match self.u32_match(subject, view, raw.as_slice()) {
+                Some(set) => return set,
+                None => UnknownReason::NotModelled,
+            },
             _ => UnknownReason::NotModelled,
         };
         let cause = Cause { reason, subject: Some(subject) };

@@ -319,3 +319,13 @@ fn answers_are_of_their_zone() {
     let mut seen = conversation(&format!("{pre} \n {raw} \n {input}"), Turn::Second);
     assert_eq!(seen.passed(), "10.0.0.0/8");
 }
+
+#[test]
+fn masks_of_low_bits() {
+    let mut bench = Bench::new("chain in input 0 drop \n saddr 0.0.0.4&0.0.0.5 accept", Vec::new());
+    bench.netns.addresses.push(address("10.1.0.1/29", Ifindex(2)));
+    let mut seen = bench.input();
+    // The other networks are too many.
+    assert!(seen.passed().starts_with("10.1.0.4/32, 10.1.0.6/32 ? 0.0.0.0/5"), "{}", seen.passed());
+    assert_eq!(seen.reasons(), [UnknownReason::LimitReached]);
+}

@@ -1,7 +1,10 @@
 //! Hooks with small rulesets, and exactly which sources they let pass.
 
 use canreach_snapshot::nft::{Ruleset, Set};
-use canreach_snapshot::{Family, Ifindex, Link, LinkFlags, LinkKind, Netns, NfHook, OperState};
+use canreach_snapshot::{
+    Address, AddressFlags, Family, Ifindex, Link, LinkFlags, LinkKind, Netns, NfHook, OperState,
+    Scope,
+};
 
 use super::hook::{HookPlace, HookResult, Neutral, NfStop, RejectAnswer, Strand, pass_hook};
 use super::unknown::Unknowns;
@@ -48,6 +51,21 @@ pub(crate) fn link(index: u32, name: &str) -> Link {
         vrf_table: None,
         physical: None,
         wireless: None,
+    }
+}
+
+/// An address of a link, with the length of its network.
+pub(crate) fn address(prefix: &str, ifindex: Ifindex) -> Address {
+    Address {
+        ifindex,
+        prefix: prefix.parse().expect(prefix),
+        peer: None,
+        broadcast: None,
+        scope: Scope::UNIVERSE,
+        flags: AddressFlags::default(),
+        label: None,
+        preferred_lifetime_s: None,
+        valid_lifetime_s: None,
     }
 }
 
