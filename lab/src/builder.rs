@@ -41,6 +41,8 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
 const MACVLAN_MODE_BRIDGE: u32 = 4;
 const IFLA_VLAN_ID: u16 = 1;
+const IFLA_IPVLAN_MODE: u16 = 1;
+const IPVLAN_MODE_L2: u16 = 0;
 const IFLA_VRF_TABLE: u16 = 1;
 const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
@@ -210,6 +212,13 @@ impl Builder<'_> {
                     request.number(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE)
                 })
             }
+            LinkShape::Ipvlan { lower } => {
+                let lower = self.index(lower)?;
+                info(request.number(IFLA_LINK, lower), "ipvlan", &|request| {
+                    request.attribute(IFLA_IPVLAN_MODE, &IPVLAN_MODE_L2.to_ne_bytes())
+                })
+            }
+            LinkShape::Dummy => info(with_mac(request), "dummy", &|request| request),
             LinkShape::Vlan { id, lower } => {
                 let lower = self.index(lower)?;
                 info(request.number(IFLA_LINK, lower), "vlan", &|request| {

@@ -25,7 +25,7 @@ use crate::probe::{Client, Observation, Probe};
 use crate::raw::{Order, Wire};
 use crate::server::{Server, new_socket, open_as};
 use crate::step::Step;
-use crate::topology::{Topology, mac_of};
+use crate::topology::Topology;
 
 /// How long a client waits before it is taken to have got no answer. Everything happens on this
 /// machine, within a millisecond; what looks wrong after this is asked again with [`PATIENT`].
@@ -187,7 +187,7 @@ fn start_raw(topology: &Topology, attempts: &[Attempt<'_>]) -> Result<Vec<Wire>>
                 source: (*source, attempt.source_port),
                 destination: (to.ip(), to.port()),
             },
-            to: if for_all { [0xff; 6] } else { mac_of(topology.index(via)?) },
+            to: if for_all { [0xff; 6] } else { topology.mac(via)? },
             on_link: topology.wiring.on_link_prefix(via, *source).is_some(),
         })?;
     }

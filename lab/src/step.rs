@@ -10,6 +10,7 @@
 //! link m0 macvlan of a0         address del 10.1.0.1/24 dev a0
 //! link v9 vlan 9 of a0          neighbor proxy 10.1.0.50 dev a0
 //! link red vrf table 100        sysctl net.ipv4.conf.a0.rp_filter=1
+//! link d0 dummy                 link i0 ipvlan of a0
 //! link tun0 tun                 route ..., rule ... (see `route_step`, `rule_step`)
 //! tcp 0.0.0.0:80 ...            udp [::]:53 ... (see `server`)
 //! nft ..., iptables ..., ipset ... (see `filter_step`)
@@ -93,6 +94,13 @@ pub enum LinkShape {
         /// The link below.
         lower: String,
     },
+    /// Addresses of its own on the link below, with that link's hardware address.
+    Ipvlan {
+        /// The link below.
+        lower: String,
+    },
+    /// A link with nobody behind it.
+    Dummy,
     /// A routing domain.
     Vrf {
         /// Its table.
@@ -196,6 +204,8 @@ fn read_link(words: &mut Words<'_>) -> Result<Step> {
         "veth" => LinkShape::Veth { peer: lower(words, "to")? },
         "bridge" => LinkShape::Bridge,
         "macvlan" => LinkShape::Macvlan { lower: lower(words, "of")? },
+        "ipvlan" => LinkShape::Ipvlan { lower: lower(words, "of")? },
+        "dummy" => LinkShape::Dummy,
         "vlan" => {
             let id = words.value("the number of a VLAN")?;
             LinkShape::Vlan { id, lower: lower(words, "of")? }
@@ -306,6 +316,8 @@ impl fmt::Display for LinkShape {
             Self::Veth { peer } => write!(formatter, "veth to {peer}"),
             Self::Bridge => formatter.write_str("bridge"),
             Self::Macvlan { lower } => write!(formatter, "macvlan of {lower}"),
+            Self::Ipvlan { lower } => write!(formatter, "ipvlan of {lower}"),
+            Self::Dummy => formatter.write_str("dummy"),
             Self::Vlan { id, lower } => write!(formatter, "vlan {id} of {lower}"),
             Self::Vrf { table } => write!(formatter, "vrf table {table}"),
             Self::Tun => formatter.write_str("tun"),

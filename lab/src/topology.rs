@@ -120,7 +120,7 @@ impl Topology {
     pub fn prepare_peers(&self, probes: &[Probe]) -> Result<()> {
         for peer in self.peers.iter().filter(|peer| !self.wiring.is_unplugged(&peer.port)) {
             let plan = PeerPlan::of(&self.wiring, &peer.port, probes);
-            peer.carry_out(&plan, &self.wiring, &|link| Ok(mac_of(self.index(link)?)))
+            peer.carry_out(&plan, &self.wiring, &|link| self.mac(link))
                 .with_context(|| format!("prepare the peer on {}", peer.port))?;
         }
         Ok(())
@@ -132,6 +132,14 @@ impl Topology {
     /// If there is none of that name.
     pub fn index(&self, link: &str) -> Result<u32> {
         self.links.get(link).copied().with_context(|| format!("the host has no link {link}"))
+    }
+
+    /// The hardware address of a link of the host.
+    ///
+    /// # Errors
+    /// If there is no link of that name.
+    pub fn mac(&self, link: &str) -> Result<[u8; 6]> {
+        Ok(mac_of(self.index(self.wiring.hardware(link))?))
     }
 
     /// The peer behind a port of the host.

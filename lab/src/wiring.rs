@@ -137,6 +137,25 @@ impl Wiring {
         master.filter(|master| self.shape(master) == Some(&LinkShape::Bridge)).unwrap_or(link)
     }
 
+    /// The link whose hardware address this one has: its own, or that of the link below.
+    #[must_use]
+    pub fn hardware<'a>(&'a self, link: &'a str) -> &'a str {
+        match self.shape(link) {
+            Some(LinkShape::Ipvlan { lower } | LinkShape::Vlan { lower, .. }) => {
+                self.hardware(lower)
+            }
+            Some(
+                LinkShape::Veth { .. }
+                | LinkShape::Bridge
+                | LinkShape::Macvlan { .. }
+                | LinkShape::Dummy
+                | LinkShape::Vrf { .. }
+                | LinkShape::Tun,
+            )
+            | None => link,
+        }
+    }
+
     /// Packets that come in by this link are received by the VRF it is in.
     #[must_use]
     pub fn is_in_vrf(&self, link: &str) -> bool {
@@ -156,8 +175,12 @@ impl Wiring {
                 let members = self.masters.iter().filter(|(_, master)| *master == link);
                 members.flat_map(|(name, _)| self.ports(name)).collect()
             }
-            Some(LinkShape::Macvlan { lower } | LinkShape::Vlan { lower, .. }) => self.ports(lower),
-            Some(LinkShape::Vrf { .. } | LinkShape::Tun) | None => Vec::new(),
+            Some(
+                LinkShape::Macvlan { lower }
+                | LinkShape::Ipvlan { lower }
+                | LinkShape::Vlan { lower, .. },
+            ) => self.ports(lower),
+            Some(LinkShape::Vrf { .. } | LinkShape::Dummy | LinkShape::Tun) | None => Vec::new(),
         }
     }
 
@@ -269,6 +292,8 @@ impl Wiring {
         let made_of = match shape {
             LinkShape::Veth { peer } => format!(" ─── {peer}"),
             LinkShape::Macvlan { lower } => format!(" (macvlan of {lower})"),
+            LinkShape::Ipvlan { lower } => format!(" (ipvlan of {lower})"),
+            LinkShape::Dummy => " (dummy)".to_owned(),
             LinkShape::Vlan { id, lower } => format!(" (VLAN {id} of {lower})"),
             LinkShape::Vrf { table } => format!(" (VRF, table {table})"),
             LinkShape::Bridge => " (bridge)".to_owned(),
