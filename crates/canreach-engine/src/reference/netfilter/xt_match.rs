@@ -51,9 +51,6 @@ impl Walk<'_> {
             MatchKind::Comment(_) | MatchKind::Nfacct { .. } => Tri::Yes,
             MatchKind::Iprange { .. } => iprange(&of.kind, skb),
             MatchKind::Set(reference) => self.in_ipset(reference, skb, place),
-            MatchKind::Mark { mark, mask, inverted } => {
-                Tri::of((skb.mark & mask == *mark) != *inverted)
-            }
             MatchKind::Connmark { mark, mask, inverted } => {
                 let found = self.connection_of(skb);
                 Tri::of(found.is_some_and(|(of, _)| (of.mark & mask == *mark) != *inverted))
@@ -63,11 +60,12 @@ impl Walk<'_> {
             MatchKind::Physdev { ops, inverted, .. } => {
                 self.physdev(*ops, *inverted, of, skb, place)
             }
-            MatchKind::Pkttype { kind, inverted } => {
-                Tri::of((u32::from(skb.packet_type) == *kind) != *inverted)
-            }
-            // No packet asked about came through IPsec.
-            MatchKind::Policy { none, .. } => Tri::of(*none),
+            MatchKind::Mark { .. }
+            | MatchKind::Pkttype { .. }
+            | MatchKind::Policy { .. }
+            | MatchKind::Dscp { .. }
+            | MatchKind::Tos { .. }
+            | MatchKind::Helper { .. } => of_packet(&of.kind, skb),
             MatchKind::Rpfilter { loose, valid_mark, accept_local, inverted } => self
                 .xt_rpfilter(*loose, *valid_mark, *accept_local, skb, place)
                 .inverted_if(*inverted),
@@ -86,13 +84,9 @@ impl Walk<'_> {
             MatchKind::U32 { raw } => u32_mt(raw.as_slice(), skb, &detail),
             MatchKind::Bpf { .. } => detail(OpaqueProgram),
             MatchKind::Cgroup { .. } if self.owner_uid(skb).is_none() => Tri::No,
-            MatchKind::Dscp { dscp, inverted } => Tri::of((*dscp == 0) != *inverted),
-            MatchKind::Tos { value, inverted, .. } => Tri::of((*value == 0) != *inverted),
             MatchKind::Tcpmss { range, inverted } => {
                 tcpmss(*range, *inverted, skb).unwrap_or_else(|| detail(PacketDetails))
             }
-            // Only a connection that a helper expected has one.
-            MatchKind::Helper { inverted, .. } => Tri::of(*inverted),
             MatchKind::Devgroup { source, destination } => {
                 self.devgroup(*source, *destination, place)
             }
@@ -271,6 +265,26 @@ fn undecided(kind: &MatchKind, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
             detail_of_packet(kind).unwrap_or_else(|| detail(PacketDetails))
         }
         _others => detail(NotModelled),
+    }
+}
+
+/// What the packet itself says, or what only packets out of the ordinary have.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
+fn of_packet(kind: &MatchKind, skb: &Skb) -> Tri {
+    match kind {
+        MatchKind::Mark { mark, mask, inverted } => {
+            Tri::of((skb.mark & mask == *mark) != *inverted)
+        }
+        MatchKind::Pkttype { kind, inverted } => {
+            Tri::of((u32::from(skb.packet_type) == *kind) != *inverted)
+        }
+        // No packet asked about came through IPsec.
+        MatchKind::Policy { none, .. } => Tri::of(*none),
+        MatchKind::Dscp { dscp, inverted } => Tri::of((*dscp == 0) != *inverted),
+        MatchKind::Tos { value, inverted, .. } => Tri::of((*value == 0) != *inverted),
+        // Only a connection that a helper expected has one.
+        MatchKind::Helper { inverted, .. } => Tri::of(*inverted),
+        _others => Tri::No,
     }
 }
 
