@@ -12,7 +12,7 @@ use std::rc::Rc;
 use canreach_snapshot::address::address_value;
 use canreach_snapshot::nft::Expr;
 use canreach_snapshot::nft::expr::{NatRange, Register};
-use canreach_snapshot::{Family, LinkKind, NfHook, Scope};
+use canreach_snapshot::{Family, LinkKind, NfFamily, NfHook, Scope};
 
 use crate::host::ruleset::NatChain;
 use crate::netfilter::chain::{Decision, Evaluation, State};
@@ -68,6 +68,10 @@ impl<'a> Evaluation<'_, '_, 'a> {
     /// `nft_nat_eval`, `nft_masq_eval`, `nft_redir_eval`.
     pub(crate) fn translate(&mut self, at: At, expr: &'a Expr, state: State, sink: &mut Sink<'_>) {
         let (source, range) = match expr {
+            // `nft_nat_inet_eval` passes over packets of the other family.
+            Expr::Nat { family, .. } if !is_of(*family, state.view.family) => {
+                return sink.go_on(state);
+            }
             Expr::Nat { source, range, .. } => (*source, range),
             Expr::Masq { range } => return self.masquerade(at, range, state, sink),
             Expr::Redir { range } => return self.redirect(at, range, state, sink),
@@ -516,6 +520,15 @@ fn ports_of(state: &State, range: &NatRange) -> Option<(Option<(u16, u16)>, Opti
         None => low,
     };
     Some((Some((low, high)), None))
+}
+
+/// Whether a translation is for packets of a family.
+const fn is_of(family: NfFamily, packet: Family) -> bool {
+    match family {
+        NfFamily::Ip => matches!(packet, Family::Ipv4),
+        NfFamily::Ip6 => matches!(packet, Family::Ipv6),
+        NfFamily::Inet | NfFamily::Arp | NfFamily::Bridge | NfFamily::Netdev => true,
+    }
 }
 
 /// The address that some bytes are, if they are one.

@@ -96,26 +96,45 @@ pub(crate) fn arrive(
 }
 
 /// A question that names a bridge does not say by which port packets come in: what the hooks of one of
-/// them stop, those of another may let pass.
+/// them stop, those of another may let pass. What all of them stop is stopped.
 fn port_hooks(host: &Host<'_>, sets: &mut Sets, asked: &Asked<'_>) -> Partition {
     let links = host.netns().links.iter();
     let ports = links.filter(|port| port.master == Some(asked.link.ifindex));
     let ports: Vec<Ifindex> = ports.map(|port| port.ifindex).collect();
     let mut partition = Partition::new();
-    for port in ports {
-        let view = arriving(host, asked, port);
+    let mut by_all = if ports.is_empty() { PacketSet::NONE } else { PacketSet::ALL };
+    let mut first = Partition::new();
+    let mut doubted = Vec::new();
+    for (number, port) in ports.into_iter().enumerate() {
         let place = HookPlace { hook: NfHook::Ingress, link: Some(port) };
-        let mut unseen = |_: &mut Sets, _: &Strand, _: &NfStop| vec![(PacketSet::ALL, None)];
-        let entering = vec![strand(sets.universe(), view)];
-        let walked = walk_hook(host, sets, (Stage::Ingress, place), entering, &mut unseen);
+        let mut seen = |sets: &mut Sets, strand: &Strand, stop: &NfStop| {
+            seen_from_wire(host, sets, &asked.as_seen(&strand.view), stop)
+        };
+        let entering = vec![strand(sets.universe(), arriving(host, asked, port))];
+        let walked = walk_hook(host, sets, (Stage::Ingress, place), entering, &mut seen);
+        let mut stopped = PacketSet::NONE;
         for (set, finding) in walked.partition {
-            if finding.stop.is_some() || !finding.doubts.is_empty() {
-                let (reason, effect) = (UnknownReason::NotModelled, DoubtEffect::MayStop);
-                let subject = Some(Subject::Link(port));
-                partition.push((set, Finding::doubt(Stage::Ingress, reason, effect, subject)));
+            if finding.stop.is_some() {
+                stopped = sets.or(stopped, set);
+                doubted.push((set, port));
+                if number == 0 {
+                    first.push((set, finding));
+                }
+            } else if !finding.doubts.is_empty() {
+                partition.push((set, finding));
             }
         }
+        by_all = sets.and(by_all, stopped);
     }
+    for (set, finding) in first {
+        partition.push((sets.and(set, by_all), finding));
+    }
+    for (set, port) in doubted {
+        let (reason, effect) = (UnknownReason::NotModelled, DoubtEffect::MayStop);
+        let doubt = Finding::doubt(Stage::Ingress, reason, effect, Some(Subject::Link(port)));
+        partition.push((sets.difference(set, by_all), doubt));
+    }
+    partition.retain(|(set, _)| !set.is_empty());
     partition
 }
 

@@ -476,8 +476,8 @@ pub(crate) fn reply(
         let set = if never_sent { set } else { sets.difference(set, anew) };
         replies.push((set, verdict(asked, way)));
     }
-    replies.extend(source_choice(host, sets, asked, key));
     replies.extend(again.into_iter().map(|(set, way)| (set, verdict(asked, way))));
+    replies.extend(source_choice(host, sets, asked, key));
     replies.retain(|(set, _)| !set.is_empty());
     let mut stages = vec![replies, outputs];
     stages.extend(ruled);
