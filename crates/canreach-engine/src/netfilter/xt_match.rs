@@ -605,6 +605,7 @@ fn ipv6_headers(raw: &[u8]) -> Option<bool> {
 fn xt_state(view: &View, translated: bool) -> u16 {
     let connection = &view.connection;
     let mut bits = match connection.tracking {
+        Tracking::None if connection.template.is_some() => ConntrackMatch::NEW,
         Tracking::None => ConntrackMatch::INVALID,
         Tracking::Untracked => ConntrackMatch::UNTRACKED,
         Tracking::New | Tracking::Established | Tracking::Related => {

@@ -9,7 +9,7 @@ use canreach_snapshot::xt::{MatchKind, TargetKind};
 use canreach_snapshot::{ChainKind, HookOwner, NfFamily, xt};
 
 use super::ct::{is_icmp_error, is_untracked_icmp};
-use super::skb::{ACK, Connection, Ct, CtState, SYN, Skb, TCP, UDP};
+use super::skb::{ACK, Connection, Ct, CtState, SYN, Skb, TCP, UDP, Zone};
 use crate::reference::walk::Walk;
 
 impl Walk<'_> {
@@ -64,6 +64,7 @@ impl Walk<'_> {
             // Seen before (loopback), attached by reject, or not to be tracked.
             return;
         }
+        let zone = skb.zone.take().unwrap_or(Zone::DEFAULT);
         if is_untracked_icmp(skb) {
             skb.ct = Ct::Untracked;
             return;
@@ -84,32 +85,37 @@ impl Walk<'_> {
             let is = |reply: bool| {
                 connection.tuple(reply) == tuple
                     && connection.protocol == skb.protocol
-                    && connection.zone.id_for(reply) == skb.zone.id_for(reply)
+                    && connection.zone.id_for(reply) == zone.id_for(reply)
             };
             [false, true].into_iter().find(|reply| is(*reply))
         });
         match direction {
             Some(reply) => self.track_known(skb, reply),
-            None => self.track_new(skb),
+            None => self.track_new(skb, zone),
         }
     }
 
     /// `resolve_normal_ct`, for a connection that is in the table.
     fn track_known(&mut self, skb: &mut Skb, reply: bool) {
         let Some(connection) = &mut self.connection else { return };
+        let is_ack = skb.protocol == TCP && skb.tcp_flags & ACK != 0;
+        if !reply && is_ack && !connection.seen_reply {
+            // `tcp_conntracks`: an ACK where no SYN-ACK was seen is invalid.
+            return;
+        }
         let state =
             if reply || connection.seen_reply { CtState::Established } else { CtState::New };
         skb.ct = Ct::Tracked { state, reply };
         if reply {
             connection.seen_reply = true;
-        } else if skb.protocol == TCP && connection.seen_reply && skb.tcp_flags & ACK != 0 {
+        } else if is_ack {
             connection.assured = true;
         }
     }
 
     /// `init_conntrack`. TCP takes a SYN for new, and an ACK for one it has missed the beginning of
     /// (`nf_conntrack_tcp_loose`); anything else is invalid.
-    fn track_new(&mut self, skb: &mut Skb) {
+    fn track_new(&mut self, skb: &mut Skb, zone: Zone) {
         let is_new = skb.protocol != TCP || matches!(skb.tcp_flags, SYN | ACK);
         if !is_new {
             return;
@@ -119,7 +125,7 @@ impl Walk<'_> {
             original: skb.tuple(),
             reply: skb.tuple().inverted(),
             protocol: skb.protocol,
-            zone: skb.zone,
+            zone,
             mark: 0,
             seen_reply: false,
             assured: false,

@@ -31,6 +31,8 @@ impl Walk<'_> {
         match skb.ct {
             Ct::Tracked { state, .. } => state_bit(state),
             Ct::Untracked => UNTRACKED,
+            // A template is as new as can be.
+            Ct::None if skb.zone.is_some() => state_bit(CtState::New),
             Ct::None => INVALID,
         }
     }
@@ -101,12 +103,12 @@ impl Walk<'_> {
             }
             return;
         };
-        if key == CtKey::Zone && skb.ct == Ct::None {
-            skb.zone = Zone {
+        if key == CtKey::Zone && skb.has_no_ct() {
+            skb.zone = Some(Zone {
                 id: number as u16,
                 original: direction != Some(CtDirection::Reply),
                 reply: direction != Some(CtDirection::Original),
-            };
+            });
         }
         let tracked = matches!(skb.ct, Ct::Tracked { .. });
         if let Some(connection) = &mut self.connection

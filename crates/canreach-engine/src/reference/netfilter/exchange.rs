@@ -12,7 +12,7 @@ use canreach_snapshot::{Family, GlobalSysctl, Ifindex, LinkKind, NfFamily, NfHoo
 use super::order::NfStop;
 use super::skb::{
     ACK, Ct, ICMP, ICMPV6, Owner, PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, Place, SYN, Skb,
-    Tuple, Turn, Zone,
+    Tuple, Turn,
 };
 use crate::reference::output::NoWayOut;
 use crate::reference::table::Flow;
@@ -51,7 +51,7 @@ impl Walk<'_> {
             mark: 0,
             priority: 0,
             ct: Ct::None,
-            zone: Zone::DEFAULT,
+            zone: None,
             owner: Owner::Nobody,
             stolen: None,
             sdif: None,

@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
                 }
                 return Ok(self.tproxy_by_registers(address, port, skb, place));
             }
-            Expr::Notrack if skb.ct == Ct::None => skb.ct = Ct::Untracked,
+            Expr::Notrack if skb.has_no_ct() => skb.ct = Ct::Untracked,
             Expr::Synproxy => self.synproxy(skb)?,
             Expr::Fwd => {
                 // It leaves by another link.

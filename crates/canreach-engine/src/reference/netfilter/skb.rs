@@ -191,8 +191,8 @@ pub(in crate::reference) struct Skb {
     pub(in crate::reference) mark: u32,
     pub(in crate::reference) priority: u32,
     pub(in crate::reference) ct: Ct,
-    /// What a rule in front of conntrack wants the zone to be.
-    pub(in crate::reference) zone: Zone,
+    /// What a rule in front of conntrack wants the zone to be (the zone of a template).
+    pub(in crate::reference) zone: Option<Zone>,
     pub(in crate::reference) owner: Owner,
     /// The sockets, one of which was attached by TPROXY.
     pub(in crate::reference) stolen: Option<Vec<SocketIndex>>,
@@ -205,6 +205,11 @@ pub(in crate::reference) struct Skb {
 }
 
 impl Skb {
+    /// `skb->_nfct` is 0: neither a connection nor a template, and not exempt.
+    pub(in crate::reference) const fn has_no_ct(&self) -> bool {
+        matches!(self.ct, Ct::None) && self.zone.is_none()
+    }
+
     pub(in crate::reference) const fn tuple(&self) -> Tuple {
         Tuple {
             source: self.source,

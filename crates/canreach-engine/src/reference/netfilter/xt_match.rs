@@ -158,6 +158,7 @@ impl Walk<'_> {
             Ct::Tracked { state: CtState::Related, .. } => 1 << 2,
             Ct::Tracked { state: CtState::New, .. } => 1 << 3,
             Ct::Untracked => untracked,
+            Ct::None if skb.zone.is_some() => 1 << 3,
             Ct::None => STATE_INVALID,
         }
     }

@@ -38,14 +38,8 @@ impl Walk<'_> {
             | TargetKind::Masquerade(_)
             | TargetKind::Redirect(_)
             | TargetKind::Netmap(_) => return self.nat_target(&target.kind, skb, place),
-            TargetKind::Ct { notrack, zone, .. } => {
-                if skb.ct == Ct::None {
-                    if *notrack {
-                        skb.ct = Ct::Untracked;
-                    } else {
-                        skb.zone = Zone { id: *zone, ..Zone::DEFAULT };
-                    }
-                }
+            TargetKind::Ct { notrack, zone, zone_flags, .. } => {
+                xt_ct_target(*notrack, *zone, *zone_flags, skb);
             }
             TargetKind::Tproxy { address, port, mark_mask, mark_value } => {
                 let mark = (*mark_mask, *mark_value);
@@ -135,4 +129,21 @@ const fn rejection(with: u32, family: Option<Family>) -> Option<Rejection> {
 /// 7 is a reset in IPv4, and "source address failed policy" in IPv6.
 const fn is_policy_fail(family: Option<Family>, with: u32) -> bool {
     matches!(family, Some(Family::Ipv6)) && with == 7
+}
+
+/// `xt_ct_target`: for what has neither a connection nor a template.
+const fn xt_ct_target(notrack: bool, id: u16, flags: u16, skb: &mut Skb) {
+    /// `XT_CT_ZONE_DIR_ORIG`, `XT_CT_ZONE_DIR_REPL`, `XT_CT_ZONE_MARK`.
+    const ORIGINAL: u16 = 1 << 2;
+    const REPLY: u16 = 1 << 3;
+    const MARK: u16 = 1 << 4;
+    if !skb.has_no_ct() {
+        return;
+    }
+    if notrack {
+        skb.ct = Ct::Untracked;
+        return;
+    }
+    let id = if flags & MARK == 0 { id } else { skb.mark as u16 };
+    skb.zone = Some(Zone { id, original: flags & REPLY == 0, reply: flags & ORIGINAL == 0 });
 }
