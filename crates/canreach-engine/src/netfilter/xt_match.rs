@@ -18,7 +18,7 @@ use crate::netfilter::conntrack::state;
 use crate::netfilter::header::{ICMP, ICMPV6, TCP, UDP};
 use crate::netfilter::meta::packet_type;
 use crate::netfilter::unknown::{Cause, Sameness, Unknowns};
-use crate::netfilter::view::{Part, Tracking, View};
+use crate::netfilter::view::{Part, Tracking, Turn, View};
 use crate::packet::field::Field;
 use crate::packet::packet_set::PacketSet;
 use crate::{NfSubject, UnknownReason};
@@ -487,8 +487,10 @@ impl Evaluation<'_, '_, '_> {
             .rewritten
             .iter()
             .find(|(base, place, _)| (*base, *place) == (PayloadBase::Network, at));
-        if let Some((.., own)) = rewritten {
-            let own = u128::from(*own);
+        // Neighbour discovery does not cross routers (RFC 4861, 7.1.1).
+        let is_near = matches!(view.turn, Turn::Solicitation | Turn::Advertisement);
+        if let Some(own) = rewritten.map(|(.., own)| *own).or(is_near.then_some(0xff)) {
+            let own = u128::from(own);
             return truth(match mode {
                 0 => own == value,
                 1 => own != value,

@@ -11,6 +11,7 @@ use canreach_snapshot::xt::{
 };
 use canreach_snapshot::{Family, Ifindex, LinkKind};
 
+use super::ct::is_untracked_icmp;
 use super::header::{packet_bytes, tcp_option};
 use super::skb::{Ct, CtState, Owner, Place, Skb, TCP, UDP};
 use super::table::is_under;
@@ -80,7 +81,7 @@ impl Walk<'_> {
             | MatchKind::Cpu { .. }
             | MatchKind::Time(_)
             | MatchKind::Length { .. }
-            | MatchKind::Ttl { .. } => undecided(&of.kind, &detail),
+            | MatchKind::Ttl { .. } => undecided(&of.kind, skb, &detail),
             MatchKind::U32 { raw } => u32_mt(raw.as_slice(), skb, &detail),
             MatchKind::Bpf { .. } => detail(OpaqueProgram),
             MatchKind::Cgroup { .. } if self.owner_uid(skb).is_none() => Tri::No,
@@ -243,7 +244,7 @@ impl Walk<'_> {
 
 /// A match on time, on other packets, or on what only the sender decides.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
-fn undecided(kind: &MatchKind, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
+fn undecided(kind: &MatchKind, skb: &Skb, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
     match kind {
         MatchKind::Limit { .. }
         | MatchKind::Hashlimit { .. }
@@ -263,7 +264,7 @@ fn undecided(kind: &MatchKind, detail: &dyn Fn(UnknownReason) -> Tri) -> Tri {
         MatchKind::Time(time) if holds_always(time) => Tri::Yes,
         MatchKind::Time(_) => detail(TimeOfDay),
         MatchKind::Length { .. } | MatchKind::Ttl { .. } => {
-            detail_of_packet(kind).unwrap_or_else(|| detail(PacketDetails))
+            detail_of_packet(kind, skb).unwrap_or_else(|| detail(PacketDetails))
         }
         _others => detail(NotModelled),
     }
@@ -461,8 +462,17 @@ fn tcpmss(range: (u16, u16), inverted: bool, skb: &Skb) -> Option<Tri> {
 
 /// What holds of a TTL or a length whatever it is.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the caller's match sends only these here")]
-fn detail_of_packet(kind: &MatchKind) -> Option<Tri> {
+fn detail_of_packet(kind: &MatchKind, skb: &Skb) -> Option<Tri> {
     match kind {
+        // `ndisc_rcv` takes neighbour discovery with 255 hops left only, and sends it so.
+        MatchKind::Ttl { mode, value } if is_untracked_icmp(skb) && skb.source_port >= 133 => {
+            Some(Tri::of(match mode {
+                0 => *value == u8::MAX,
+                1 => *value != u8::MAX,
+                2 => false,
+                _greater => *value < u8::MAX,
+            }))
+        }
         MatchKind::Length { range: (0, u16::MAX), inverted } => Some(Tri::of(!inverted)),
         // Nothing is less than 0, nothing more than 255.
         MatchKind::Ttl { mode: 2, value: 0 } | MatchKind::Ttl { mode: 3, value: u8::MAX } => {
