@@ -489,7 +489,7 @@ impl Evaluation<'_, '_, '_> {
             .find(|(base, place, _)| (*base, *place) == (PayloadBase::Network, at));
         // Neighbour discovery does not cross routers (RFC 4861, 7.1.1).
         let is_near = matches!(view.turn, Turn::Solicitation | Turn::Advertisement);
-        if let Some(own) = rewritten.map(|(.., own)| *own).or(is_near.then_some(0xff)) {
+        if let Some(own) = rewritten.map(|(.., own)| *own).or_else(|| is_near.then_some(0xff)) {
             let own = u128::from(own);
             return truth(match mode {
                 0 => own == value,
