@@ -16,11 +16,37 @@ pub struct Known {
     pub reason: String,
 }
 
+/// A random host with packet filters whose answers differ for a known reason.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownSeed {
+    /// The seed.
+    pub seed: u64,
+    /// Why it fails.
+    pub reason: String,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     known: Vec<Known>,
+    #[serde(default)]
+    seed: Vec<KnownSeed>,
+}
+
+/// Reads the list of seeds.
+///
+/// # Errors
+/// If it is no such list, or an entry gives no reason.
+pub fn read_seeds(text: &str) -> Result<Vec<KnownSeed>> {
+    let file: File = toml::from_str(text).context("not a list of known disagreements")?;
+    for known in &file.seed {
+        if known.reason.trim().is_empty() {
+            anyhow::bail!("seed {}: the reason is missing", known.seed);
+        }
+    }
+    Ok(file.seed)
 }
 
 /// Reads the list.

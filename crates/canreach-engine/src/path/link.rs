@@ -485,8 +485,12 @@ fn neighbor_solicitation(
     // Without a router in the prefix, nobody asks for others.
     let router = router_in(host, around);
     let asking = if router.is_some() { sets.or(neighbors, strangers) } else { neighbors };
-    let mut askers = vec![(neighbors, Part::Client)];
-    askers.extend(router.map(|router| (strangers, Part::Is(router))));
+    // Link-local addresses do not cross routers.
+    let link_local = link_local_sources(sets);
+    let selves = sets.or(neighbors, link_local);
+    let mut askers = vec![(selves, Part::Client)];
+    let behind = sets.difference(strangers, link_local);
+    askers.extend(router.map(|router| (behind, Part::Is(router))));
     let addresses = &host.netns().addresses;
     let on =
         |link: Ifindex| host.entries_of(asked.to).find(|index| addresses[*index].ifindex == link);

@@ -122,6 +122,16 @@ fn settle_one(
                 if first.fate.they_see != result.fate.they_see {
                     first.fate.they_see = None;
                 }
+                // Of several reasons, the one told is the first in the order of the path.
+                if let (Outcome::Stopped(one), Outcome::Stopped(other)) =
+                    (&first.fate.outcome, &result.fate.outcome)
+                    && other < one
+                {
+                    first = Result {
+                        fate: Fate { they_see: first.fate.they_see, ..result.fate.clone() },
+                        ..result.clone()
+                    };
+                }
                 next.push((both, first));
             }
         }

@@ -183,7 +183,9 @@ impl Walk<'_> {
     /// router there. A router's address is not known; the lowest that is not this machine's stands
     /// for it.
     fn resolver(&self, around: &[Prefix]) -> Option<IpAddr> {
-        if around.iter().any(|prefix| prefix.contains(self.packet.source)) {
+        let near = around.iter().any(|prefix| prefix.contains(self.packet.source));
+        // Link-local addresses do not cross routers.
+        if near || is_link_local(self.packet.source) {
             return Some(self.packet.source);
         }
         // A prefix of one address holds no router.

@@ -15,6 +15,7 @@ use super::skb::{
     Tuple, Turn,
 };
 use crate::reference::output::NoWayOut;
+use crate::reference::route::is_link_local;
 use crate::reference::table::Flow;
 use crate::reference::walk::Walk;
 use crate::{DoubtEffect, DropReason, SocketIndex, UnknownReason};
@@ -223,7 +224,9 @@ impl Walk<'_> {
         skb.rerouted = None;
         self.ip_hook(NfHook::Output, skb, None, Some(link))?;
         let rerouted = skb.rerouted.as_ref().and_then(|way| self.sent_by(way));
-        let link = rerouted.unwrap_or(link);
+        // What only means something on one link stays on it (`ip6_route_me_harder`, strict).
+        let stays = is_link_local(skb.destination);
+        let link = rerouted.filter(|_| !stays).unwrap_or(link);
         self.post_route(skb, link)?;
         Ok(link)
     }
