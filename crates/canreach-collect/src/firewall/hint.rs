@@ -45,7 +45,7 @@ fn read_below(root: &Path) -> Vec<FirewallHint> {
             place(&path).symlink_metadata().is_ok().then_some(path)
         };
         let known = hints.iter().any(|hint| hint.program == program);
-        if let Some(path) = WANTED.iter().find_map(|folder| wanted(&folder)).filter(|_| !known) {
+        if let Some(path) = WANTED.iter().find_map(wanted).filter(|_| !known) {
             hints.push(hint(&path, program, None));
         }
     }

@@ -68,7 +68,18 @@ impl<'a> Others<'a> {
             LinkKind::Veth => self.veth(link),
             LinkKind::Bridge => self.bridge(host.netns(), link, next),
             LinkKind::Macvlan | LinkKind::Ipvlan => Leads::Somewhere,
-            _ => Leads::Away,
+            LinkKind::Loopback
+            | LinkKind::Ethernet
+            | LinkKind::Wifi
+            | LinkKind::Tun
+            | LinkKind::Wireguard
+            | LinkKind::Vlan
+            | LinkKind::Bond
+            | LinkKind::Team
+            | LinkKind::Vrf
+            | LinkKind::Dummy
+            | LinkKind::Ppp
+            | LinkKind::Other(_) => Leads::Away,
         }
     }
 
@@ -102,7 +113,18 @@ impl<'a> Others<'a> {
                 LinkKind::Veth => self.veth(port),
                 LinkKind::Ethernet | LinkKind::Wifi | LinkKind::Bond => Leads::Away,
                 // A virtual machine, or something else that was not read.
-                _ => Leads::Somewhere,
+                LinkKind::Loopback
+                | LinkKind::Bridge
+                | LinkKind::Tun
+                | LinkKind::Wireguard
+                | LinkKind::Vlan
+                | LinkKind::Macvlan
+                | LinkKind::Ipvlan
+                | LinkKind::Team
+                | LinkKind::Vrf
+                | LinkKind::Dummy
+                | LinkKind::Ppp
+                | LinkKind::Other(_) => Leads::Somewhere,
             };
             match leads {
                 Leads::To(index, link) => {
@@ -122,10 +144,12 @@ impl<'a> Others<'a> {
                 Leads::Somewhere | Leads::Nobody => hidden = true,
             }
         }
-        match found {
-            Leads::Nobody if hidden => Leads::Somewhere,
-            Leads::Nobody if wired => Leads::Away,
-            found => found,
+        if found == Leads::Nobody && hidden {
+            Leads::Somewhere
+        } else if found == Leads::Nobody && wired {
+            Leads::Away
+        } else {
+            found
         }
     }
 }

@@ -37,13 +37,14 @@ const ROUNDS_MAX: usize = 32;
 
 /// The first rule, or policy of a chain, that stops a group.
 fn stopping_rule(host: &Host<'_>, group: &Group) -> Option<(usize, NetnsIndex, NfSubject)> {
-    group.blockers.iter().enumerate().find_map(|(place, blocker)| match &blocker.subject {
-        Some(Subject::Netfilter(rule)) => Some((place, host.others().here(), *rule)),
-        Some(Subject::In(netns, subject)) => match **subject {
-            Subject::Netfilter(rule) => Some((place, *netns, rule)),
-            _ => None,
-        },
-        _ => None,
+    group.blockers.iter().enumerate().find_map(|(place, blocker)| {
+        let subject = blocker.subject.as_ref()?;
+        let (netns, subject) = if let Subject::In(netns, inner) = subject {
+            (*netns, &**inner)
+        } else {
+            (host.others().here(), subject)
+        };
+        if let Subject::Netfilter(rule) = subject { Some((place, netns, *rule)) } else { None }
     })
 }
 

@@ -434,12 +434,13 @@ fn arp_rules(host: &Host<'_>, link: &Link, asking: PacketSet) -> Partition {
 
 /// Whether a rule asks for nothing that ARP lacks: IP headers, or a protocol.
 fn may_stop_arp(rule: &Rule) -> bool {
-    let asks_for_ip = |expr: &Expr| match expr {
-        Expr::Payload { base, .. } => *base != PayloadBase::Link,
-        Expr::Meta { key, .. } => {
-            matches!(key, MetaKey::Protocol | MetaKey::L4proto | MetaKey::Nfproto)
-        }
-        _ => false,
+    let asks_for_ip = |expr: &Expr| {
+        let of_protocol = matches!(
+            expr,
+            Expr::Meta { key: MetaKey::Protocol | MetaKey::L4proto | MetaKey::Nfproto, .. }
+        );
+        let of_header = matches!(expr, Expr::Payload { base, .. } if *base != PayloadBase::Link);
+        of_protocol || of_header
     };
     let decides = |expr: &Expr| {
         !matches!(

@@ -245,21 +245,8 @@ fn seen_by_client(
 /// it has by now. Where that fails, it is dropped.
 fn reroute(host: &Host<'_>, sets: &mut Sets, (asked, mark): (LocalAsked, u32), path: &mut Path) {
     let family = Family::of(asked.to);
-    let flow = Flow {
-        family,
-        destination: Term::Is(address_value(asked.to)),
-        source: Term::Is(address_value(path.source)),
-        iif: LOOPBACK_IFINDEX,
-        oif: None,
-        mark,
-        uid: asked.uid,
-        vrf_table: None,
-        protocol: asked.proto.number(),
-        source_port: PortTerm::AnySourcePort,
-        destination_port: PortTerm::Is(asked.port.0),
-        strict: needs_strict(asked.to),
-        split: asked.split,
-    };
+    let source = Term::Is(address_value(path.source));
+    let flow = Flow { source, mark, ..client_flow(asked) };
     let silence = Some(silence(asked.proto));
     let mut parts = Partition::new();
     path.device = owner(host, asked.to);
@@ -302,22 +289,8 @@ fn route_output(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked, path: &mut 
         return;
     }
     let near = matches!(asked.to, IpAddr::V6(to) if to.is_unicast_link_local());
-    let flow = Flow {
-        family,
-        destination: Term::Is(address_value(asked.to)),
-        source: Term::Is(0),
-        iif: LOOPBACK_IFINDEX,
-        // A link-local address is dialled with its zone, which binds the client to the link.
-        oif: path.device.filter(|_| near),
-        mark: 0,
-        uid: asked.uid,
-        vrf_table: None,
-        protocol: asked.proto.number(),
-        source_port: PortTerm::AnySourcePort,
-        destination_port: PortTerm::Is(asked.port.0),
-        strict: needs_strict(asked.to),
-        split: asked.split,
-    };
+    // A link-local address is dialled with its zone, which binds the client to the link.
+    let flow = Flow { oif: path.device.filter(|_| near), ..client_flow(asked) };
     let mut parts = Partition::new();
     for (set, found) in look_up_output(host, sets, &flow, PacketSet::ALL) {
         let refused = matches!(found, Found::Refused { .. }) && discarding(found).is_none();
@@ -374,6 +347,25 @@ fn route_output(host: &Host<'_>, sets: &mut Sets, asked: LocalAsked, path: &mut 
         }
     }
     path.partitions.push(parts);
+}
+
+/// What a client's packet is routed by: without a source, a mark and a link.
+fn client_flow(asked: LocalAsked) -> Flow {
+    Flow {
+        family: Family::of(asked.to),
+        destination: Term::Is(address_value(asked.to)),
+        source: Term::Is(0),
+        iif: LOOPBACK_IFINDEX,
+        oif: None,
+        mark: 0,
+        uid: asked.uid,
+        vrf_table: None,
+        protocol: asked.proto.number(),
+        source_port: PortTerm::AnySourcePort,
+        destination_port: PortTerm::Is(asked.port.0),
+        strict: needs_strict(asked.to),
+        split: asked.split,
+    }
 }
 
 /// The route that a lookup found, if it is one that discards.

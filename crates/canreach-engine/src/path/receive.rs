@@ -50,7 +50,7 @@ pub struct Walk<'h, 'a> {
     pub(super) rules: RuleNeeds,
     /// Walks through other namespaces that packets were sent on to. Their sets are in the arena of the
     /// one that the question is about.
-    beyond: BTreeMap<NetnsIndex, Box<Walk<'h, 'a>>>,
+    beyond: BTreeMap<NetnsIndex, Box<Self>>,
     /// How many namespaces packets have passed by now.
     depth: usize,
 }

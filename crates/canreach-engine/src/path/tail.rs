@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// What happens behind the lookup, without naming sockets: equal tails have equal fates.
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, for the length of one lookup")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Tail {
     /// A socket, or one of several, gets it. Broadcasts are not answered.

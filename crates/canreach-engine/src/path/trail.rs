@@ -222,9 +222,9 @@ impl Said {
     fn take_beyond(&mut self, beyond: &Beyond) {
         let Beyond { netns, result } = beyond;
         let inside = |subject: &Option<Subject>| {
-            subject.clone().map(|subject| match subject {
-                further @ Subject::In(..) => further,
-                subject => Subject::In(*netns, Box::new(subject)),
+            subject.clone().map(|subject| {
+                let is_further = matches!(subject, Subject::In(..));
+                if is_further { subject } else { Subject::In(*netns, Box::new(subject)) }
             })
         };
         for step in &result.steps {
