@@ -173,6 +173,9 @@ impl Walk<'_> {
             return answer;
         }
         let port = self.port.unwrap_or(ifindex);
+        // Link-local addresses do not cross routers: such a client asks by itself.
+        let own = Some(self.packet.source).filter(|source| is_link_local(*source));
+        let sender = own.unwrap_or(sender);
         match self.neighbor_hooks(sender, port, ifindex) {
             Ok(()) => Neighbor::Answered,
             Err(stop) => Neighbor::Silent(stop.reason),
@@ -183,9 +186,7 @@ impl Walk<'_> {
     /// router there. A router's address is not known; the lowest that is not this machine's stands
     /// for it.
     fn resolver(&self, around: &[Prefix]) -> Option<IpAddr> {
-        let near = around.iter().any(|prefix| prefix.contains(self.packet.source));
-        // Link-local addresses do not cross routers.
-        if near || is_link_local(self.packet.source) {
+        if around.iter().any(|prefix| prefix.contains(self.packet.source)) {
             return Some(self.packet.source);
         }
         // A prefix of one address holds no router.
