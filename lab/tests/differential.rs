@@ -9,6 +9,6 @@ use clap::Parser;
 
 fn main() -> std::process::ExitCode {
     let words =
-        ["lab", "random", "--seed", "1", "--hosts", "600", "--probes", "50", "--rules", "50"];
+        ["lab", "random", "--seed", "1", "--hosts", "100", "--probes", "50", "--rules", "50"];
     lab::command::run(&lab::command::Arguments::parse_from(words))
 }
