@@ -4,7 +4,7 @@
 //! memory: the lab, the programs that it calls, and the kernel's modules. Nothing is installed, and
 //! nothing needs root.
 //!
-//! Reading order: [`run`], then what it puts together: [`kernel`], [`image`], [`archive`], [`machine`].
+//! Reading order: [`run()`], then what it puts together: [`kernel`], [`image`], [`archive`], [`machine`].
 
 mod archive;
 mod image;

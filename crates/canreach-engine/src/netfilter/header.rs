@@ -274,7 +274,7 @@ fn number_byte(
 ) -> Byte {
     let number = unknowns.same(Sameness::Header(view.turn, base, start), cause, low, high).number;
     let field = Field::Unknown(number);
-    let shift = 8 * (bytes - 1 - index) as i8;
+    let shift = 8 * bytes.saturating_sub(1).saturating_sub(index).min(15) as i8;
     let whole = Byte::Of { field, shift, mask: 0xff, flip: 0 };
     match (base, start, view.family, view.protocol) {
         // One bit, which stands at 0x40.
