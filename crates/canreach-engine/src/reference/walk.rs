@@ -21,7 +21,7 @@ use crate::{
 /// The fate of one packet.
 ///
 /// Where it could not be read whether IPv4 keeps tables local and main as one, both are tried; a
-/// fate that hangs on it is unknown. Where a rule cannot be told, see [`super::fork`].
+/// fate that hangs on it is unknown. Where a rule cannot be told, see `super::fork`.
 #[must_use]
 pub fn walk(netns: &Netns, packet: &Packet) -> Fate {
     let under = |split| every_way(&|forks| Walk::new(netns, packet, split, forks).fate());

@@ -4,9 +4,9 @@
 //! the same way. Left out: what the kernel does not keep, such as the names of variables. What has no
 //! known spelling stands as its name in brackets: `[osf]`.
 //!
-//! Reading order: [`nft`] walks the expressions of a rule and keeps what each register holds
-//! ([`held`]); [`field`] names what was loaded, [`value`] prints what it is compared with, [`set`] the
-//! elements of sets and maps. [`xt`] has the rules of iptables, [`xt_match`] and [`xt_target`] their parts.
+//! Reading order: `nft` walks the expressions of a rule and keeps what each register holds
+//! (`held`); `field` names what was loaded, `value` prints what it is compared with, `set` the
+//! elements of sets and maps. `xt` has the rules of iptables, `xt_match` and `xt_target` their parts.
 
 mod field;
 mod held;

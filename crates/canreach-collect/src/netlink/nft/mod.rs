@@ -1,6 +1,6 @@
 //! The nftables ruleset (nfnetlink), as the kernel holds it: the bytecode, not what `nft` prints.
 //!
-//! Each message is a [`Part`]; [`ruleset`] asks for all of them and puts them together. An expression
+//! Each message is a [`Part`]; `ruleset` asks for all of them and puts them together. An expression
 //! that is not known, or has an attribute, key or flag that is not known, is kept by its name
 //! (`Expr::Opaque`): what a later kernel adds may change the meaning of the rest.
 
