@@ -1,7 +1,7 @@
 //! Who gets through to one server, exactly: by way in, with what decides.
 //!
 //! A server is every socket of one program on one port. Its answers are those of the
-//! [`Inquiry`](crate::audience::Inquiry); here they are read from the server's point of view: a packet
+//! [`Inquiry`]; here they are read from the server's point of view: a packet
 //! that another program takes does not reach it.
 
 use std::collections::BTreeMap;
